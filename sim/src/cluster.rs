@@ -1,0 +1,581 @@
+//! A cluster of real nodes under virtual time: one queue of happenings, one thread, no clock.
+
+mod calls;
+mod faults;
+mod options;
+mod process;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use haulout::Event;
+use haulout::MemberInfo;
+use haulout::proto::{ConnId, InstanceId, Node, Output, RunId, ScopeId, Stats, StreamEvent, Time};
+
+pub use calls::Request;
+pub use faults::{Packet, Verdict};
+pub use options::{NodeOptions, Options, Resume};
+use process::{Input, Process};
+
+use crate::NodeIdx;
+use crate::children::Children;
+use crate::history::{FaultKind, History};
+use crate::journal::Journal;
+use crate::network::{Fate, Network};
+use crate::queue::Queue;
+use crate::random::{Random, Range};
+use crate::streams::{End, Heard, Host, Later, Step, Streams, World};
+use crate::trace::{At, Digest, Trace};
+
+/// A datagram larger than this does not fit an Ethernet frame; sending one is a bug.
+const DATAGRAM_BYTES_MAX: usize = 1_472;
+
+/// A cluster of real nodes under virtual time.
+///
+/// ```no_run
+/// use haulout::{ChildSpec, Which};
+/// use haulout_sim::{Cluster, Options};
+///
+/// let mut cluster = Cluster::new(Options::seeded(7));
+/// let [a, b] = ["a", "b"].map(|name| cluster.add_node(name));
+/// let start = cluster.start(a, ChildSpec::raw("child", "kind", b"args".to_vec())?);
+/// cluster.wait(start);
+/// cluster.converge(std::time::Duration::from_secs(10));
+/// assert!(cluster.journal().overlaps().is_empty());
+/// assert_eq!(cluster.which(b, Which::Global).len(), 1);
+/// # Ok::<(), haulout::SpecError>(())
+/// ```
+pub struct Cluster {
+    options: Options,
+    now: Time,
+    queue: Queue<Happening>,
+    network: Network,
+    streams: Streams,
+    slots: Vec<Slot>,
+    by_addr: BTreeMap<SocketAddr, NodeIdx>,
+    children: Children,
+    journal: Journal,
+    history: History,
+    trace: Trace,
+    traffic: Traffic,
+    timing: Random,
+    hook: Option<faults::Hook>,
+    held: Vec<faults::Held>,
+    captured: Vec<Datagram>,
+}
+
+/// The place of one node: it keeps its name and address over restarts.
+struct Slot {
+    name: String,
+    addr: SocketAddr,
+    options: NodeOptions,
+    state: NodeState,
+    boots: u32,
+    process: Option<Process>,
+    births: Random,
+    lateness: Random,
+    events: Vec<(Time, ScopeId, Event)>,
+    members: BTreeMap<ScopeId, Vec<MemberInfo>>,
+}
+
+/// What a node is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeState {
+    /// It runs.
+    Up,
+    /// Its process is stopped, its kernel is not.
+    Paused,
+    /// It has no process: it crashed or left.
+    Down,
+    /// Its machine is gone.
+    Off,
+}
+
+/// One datagram, as it was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Datagram {
+    /// When it was sent.
+    pub sent: Time,
+    /// By whom.
+    pub from: NodeIdx,
+    /// To whom.
+    pub to: NodeIdx,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// How much was sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Datagrams that were sent.
+    pub datagrams: u64,
+    /// Their bytes.
+    pub datagram_bytes: u64,
+    /// Of them, those that never arrived.
+    pub datagrams_lost: u64,
+    /// Frames that were sent on streams.
+    pub frames: u64,
+    /// Their bytes.
+    pub frame_bytes: u64,
+}
+
+/// What is planned.
+enum Happening {
+    Timer(NodeIdx, u32),
+    Arrival { from: NodeIdx, to: NodeIdx, bytes: Vec<u8> },
+    Stream(Step),
+    Child(NodeIdx, u32, RunId),
+    Seeds(NodeIdx, u32),
+}
+
+impl Cluster {
+    /// A cluster without nodes.
+    pub fn new(options: Options) -> Self {
+        let mut cluster = Cluster {
+            now: Time::ZERO,
+            queue: Queue::default(),
+            network: Network::new(options.seed, options.link),
+            streams: Streams::new(options.streams),
+            slots: Vec::new(),
+            by_addr: BTreeMap::new(),
+            children: Children::new(options.seed),
+            journal: Journal::default(),
+            history: History::default(),
+            trace: Trace::new(options.trace),
+            traffic: Traffic::default(),
+            timing: Random::stream(options.seed, "timing"),
+            hook: None,
+            held: Vec::new(),
+            captured: Vec::new(),
+            options,
+        };
+        cluster.note_loss();
+        cluster
+    }
+
+    /// Virtual time since the beginning.
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// What the children could write down.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// The users' calls, the lives of the nodes, the faults.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// How children behave from now on.
+    pub fn children(&mut self) -> &mut Children {
+        &mut self.children
+    }
+
+    /// The trace of everything that happened.
+    pub fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// The digest of everything that happened: the same for the same seed and calls, in every process and build.
+    pub fn digest(&self) -> Digest {
+        self.trace.digest()
+    }
+
+    /// How much was sent.
+    pub fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+
+    /// The scope that every node joins.
+    pub fn scope(&self) -> ScopeId {
+        ScopeId::of(&self.options.scope)
+    }
+
+    /// What the cluster was made with.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Every node that was ever added.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeIdx> + use<> {
+        (0..self.slots.len()).map(NodeIdx)
+    }
+
+    /// The nodes that run.
+    pub fn up(&self) -> Vec<NodeIdx> {
+        self.nodes().filter(|&node| self.state(node) == NodeState::Up).collect()
+    }
+
+    /// What a node is doing.
+    pub fn state(&self, node: NodeIdx) -> NodeState {
+        self.slots[node.0].state
+    }
+
+    /// The name of a node.
+    pub fn name(&self, node: NodeIdx) -> &str {
+        &self.slots[node.0].name
+    }
+
+    /// The node with this name.
+    pub fn named(&self, name: &str) -> Option<NodeIdx> {
+        self.slots.iter().position(|slot| slot.name == name).map(NodeIdx)
+    }
+
+    /// The address of a node.
+    pub fn addr(&self, node: NodeIdx) -> SocketAddr {
+        self.slots[node.0].addr
+    }
+
+    /// The present life of a node, if it has one.
+    pub fn instance(&self, node: NodeIdx) -> Option<InstanceId> {
+        self.slots[node.0].process.as_ref().map(|process| process.instance)
+    }
+
+    /// The state machine of a node, if it lives, to look into in tests of its insides.
+    pub fn node(&self, node: NodeIdx) -> Option<&Node> {
+        self.slots[node.0].process.as_ref().map(|process| &process.node)
+    }
+
+    /// The counters of a node; zero if it is down.
+    pub fn stats(&self, node: NodeIdx) -> Stats {
+        self.node(node).map(|node| *node.stats()).unwrap_or_default()
+    }
+
+    /// What a node told its users, over all its lives.
+    pub fn events(&self, node: NodeIdx) -> &[(Time, ScopeId, Event)] {
+        &self.slots[node.0].events
+    }
+
+    /// The members of the scope, as a node last told them.
+    pub fn members(&self, node: NodeIdx) -> &[MemberInfo] {
+        self.slots[node.0].members.get(&self.scope()).map_or(&[], Vec::as_slice)
+    }
+
+    /// Every datagram that was sent, if `capture` is on.
+    pub fn captured(&self) -> &[Datagram] {
+        &self.captured
+    }
+
+    /// Takes the next happening, if there is one.
+    pub fn step(&mut self) -> bool {
+        let Some((at, happening)) = self.queue.pop() else { return false };
+        self.now = self.now.max(at);
+        match happening {
+            Happening::Timer(node, boot) => self.timer_fires(node, boot),
+            Happening::Arrival { from, to, bytes } => self.arrive(from, to, bytes),
+            Happening::Stream(step) => self.stream_step(step),
+            Happening::Child(node, boot, run) => self.feed(node, boot, Input::Child(run)),
+            Happening::Seeds(node, boot) => self.feed(node, boot, Input::Seeds),
+        }
+        true
+    }
+
+    /// Runs for this long.
+    pub fn run_for(&mut self, duration: Duration) {
+        let until = self.now + duration;
+        while self.queue.next_at().is_some_and(|at| at <= until) {
+            self.step();
+        }
+        self.now = until;
+    }
+
+    /// Runs until the condition holds, at most this long; says whether it holds. It is looked at once per virtual
+    /// millisecond in which something happens.
+    #[must_use = "says whether the condition came to hold"]
+    pub fn run_until(&mut self, within: Duration, mut condition: impl FnMut(&mut Cluster) -> bool) -> bool {
+        let deadline = self.now + within;
+        loop {
+            if condition(self) {
+                return true;
+            }
+            let Some(next) = self.queue.next_at().filter(|&at| at <= deadline) else {
+                self.now = deadline;
+                return condition(self);
+            };
+            if self.now == deadline {
+                return false;
+            }
+            self.run_for(next.since(self.now).max(Duration::from_millis(1)).min(deadline.since(self.now)));
+        }
+    }
+
+    /// Runs until the condition holds.
+    ///
+    /// # Panics
+    /// If it does not hold within this time.
+    #[track_caller]
+    pub fn expect(&mut self, within: Duration, what: &str, condition: impl FnMut(&mut Cluster) -> bool) {
+        let from = self.now;
+        assert!(
+            self.run_until(within, condition),
+            "seed {}: not within {within:?} from {}: {what}",
+            self.options.seed,
+            At(from)
+        );
+    }
+
+    /// Hands an input to this life of a node, or keeps it while the process is paused, and does what the node asks.
+    fn feed(&mut self, at: NodeIdx, boot: u32, input: Input) {
+        let (now, slot) = (self.now, &mut self.slots[at.0]);
+        let Some(process) = slot.process.as_mut().filter(|process| process.boot == boot) else { return };
+        if slot.state == NodeState::Paused {
+            process.keep(input, self.options.socket_buffer_bytes);
+            return;
+        }
+        process.guard(now, at, &slot.name, self.options.inputs_per_ms_max);
+        let local = process.local(now);
+        match input {
+            Input::Timer => {
+                self.trace.bytes(now, at, "timer", &[]);
+                process.node.handle_timeout(local);
+            }
+            Input::Datagram { from, bytes } => {
+                self.trace.bytes(now, at, "datagram", &bytes);
+                process.node.handle_datagram(local, from, &bytes);
+            }
+            Input::Stream(conn, heard) => {
+                let event = match &heard {
+                    Heard::Connected => StreamEvent::Connected,
+                    Heard::Accepted(from) => StreamEvent::Accepted { from: *from },
+                    Heard::Frame(frame) => StreamEvent::Frame(frame),
+                    Heard::Closed => StreamEvent::Closed,
+                };
+                match event {
+                    StreamEvent::Frame(frame) => self.trace.bytes(now, at, "frame", frame),
+                    other => self.trace.show(now, at, "stream", &(conn, other)),
+                }
+                process.node.handle_stream(local, conn, event);
+            }
+            Input::Child(run) => {
+                let Some(event) = process.child_step(now, run, &mut self.journal) else { return };
+                if let Some(due) = process.child_due(run) {
+                    self.queue.push(due, Happening::Child(at, boot, run));
+                }
+                self.trace.show(now, at, "child", &(run, &event));
+                process.node.handle_child(local, run, event);
+            }
+            Input::Seeds => {
+                let seeds: Vec<SocketAddr> =
+                    slot.options.config.seeds.iter().filter_map(|seed| seed.parse().ok()).collect();
+                self.trace.show(now, at, "seeds", &seeds);
+                process.node.handle_seeds(local, &seeds);
+            }
+            Input::Command(request, command) => {
+                self.trace.show(now, at, "command", &(request, &command));
+                process.node.command(local, request, *command);
+            }
+            Input::Cancel(request) => process.node.cancel(request),
+        }
+        self.drain(at);
+    }
+
+    /// Does everything that a node asks for, then plans its next timer.
+    fn drain(&mut self, at: NodeIdx) {
+        let mut left = false;
+        loop {
+            let mut idle = true;
+            let mut datagrams = Vec::new();
+            let Some(process) = self.slots[at.0].process.as_mut() else { return };
+            let (local, boot) = (process.local(self.now), process.boot);
+            while let Some(transmit) = process.node.poll_transmit(local) {
+                datagrams.push((transmit.to, transmit.bytes.to_vec()));
+            }
+            let output = process.node.poll_output();
+            for (to, bytes) in datagrams {
+                idle = false;
+                self.transmit(at, to, bytes);
+            }
+            if let Some(output) = output {
+                idle = false;
+                left |= matches!(output, Output::Left);
+                self.perform(at, boot, output);
+            }
+            if idle {
+                break;
+            }
+        }
+        if left {
+            self.process_left(at);
+        }
+        self.plan_timer(at);
+    }
+
+    fn perform(&mut self, at: NodeIdx, boot: u32, output: Output) {
+        let now = self.now;
+        let end = |conn: ConnId| End { node: at, boot, conn };
+        match output {
+            Output::Connect { conn, to } => {
+                self.trace.show(now, at, "connect", &(conn, to));
+                let (source, target) = (self.slots[at.0].addr, self.by_addr.get(&to).copied());
+                self.with_streams(|streams, world| streams.dial(world, end(conn), source, target));
+            }
+            Output::Frame { conn, bytes } => self.send_frame(end(conn), bytes),
+            Output::Close { conn } => self.close_stream(end(conn)),
+            Output::ResolveSeeds => {
+                let delay = self.timing.duration(self.options.resolve_delay);
+                self.queue.push(now + delay, Happening::Seeds(at, boot));
+            }
+            Output::StartChild(start) => {
+                self.trace.show(now, at, "start", &(&start.id, start.run, start.epoch));
+                let slot = &mut self.slots[at.0];
+                let timeout = slot.options.config.start_timeout;
+                let life = self.children.begin(at, &start, now, timeout);
+                self.queue.push(life.due().unwrap_or(now), Happening::Child(at, boot, start.run));
+                if let Some(process) = &mut slot.process {
+                    process.begin_child(now, at, start, life, &mut self.journal);
+                }
+            }
+            Output::StopChild { run, shutdown } => {
+                self.trace.show(now, at, "stop", &(run, shutdown));
+                let process = self.slots[at.0].process.as_mut();
+                if let Some(due) = process.and_then(|process| process.stop_child(now, run, shutdown)) {
+                    self.queue.push(due, Happening::Child(at, boot, run));
+                }
+            }
+            Output::Reply { request, reply } => {
+                self.trace.show(now, at, "reply", &(request, &reply));
+                self.answered(at, request, reply);
+            }
+            Output::Event { scope, event } => {
+                self.trace.show(now, at, "event", &(scope, &event));
+                self.slots[at.0].events.push((now, scope, event));
+            }
+            Output::Members { scope, members } => {
+                self.trace.show(now, at, "members", &scope);
+                for member in &members {
+                    self.trace.bytes(now, at, "member", &member.instance.get().to_le_bytes());
+                }
+                self.slots[at.0].members.insert(scope, members);
+            }
+            Output::Left => self.trace.show(now, at, "left", &()),
+        }
+    }
+
+    fn transmit(&mut self, from: NodeIdx, to: SocketAddr, bytes: Vec<u8>) {
+        let len = bytes.len();
+        assert!(len <= DATAGRAM_BYTES_MAX, "{} sent a datagram of {len} bytes", self.name(from));
+        self.trace.bytes(self.now, from, "transmit", &bytes);
+        self.traffic.datagrams += 1;
+        self.traffic.datagram_bytes += len as u64;
+        let Some(&to) = self.by_addr.get(&to) else {
+            self.traffic.datagrams_lost += 1;
+            return;
+        };
+        if self.options.capture {
+            self.captured.push(Datagram { sent: self.now, from, to, bytes: bytes.clone() });
+        }
+        match self.verdict(from, to, false, &bytes) {
+            Verdict::Pass => self.travel(from, to, Duration::ZERO, bytes),
+            Verdict::Delay(extra) => self.travel(from, to, extra, bytes),
+            Verdict::Drop => self.traffic.datagrams_lost += 1,
+            Verdict::Hold => self.held.push(faults::Held::Datagram { from, to, bytes }),
+            Verdict::Duplicate(copies) => {
+                (0..copies).for_each(|_| self.travel(from, to, Duration::ZERO, bytes.clone()));
+                self.travel(from, to, Duration::ZERO, bytes);
+            }
+        }
+    }
+
+    fn travel(&mut self, from: NodeIdx, to: NodeIdx, extra: Duration, bytes: Vec<u8>) {
+        match self.network.datagram(from, to) {
+            Fate::Cut | Fate::Lost => self.traffic.datagrams_lost += 1,
+            Fate::Arrives(first, second) => {
+                if let Some(second) = second {
+                    let bytes = bytes.clone();
+                    self.queue.push(self.now + extra + second, Happening::Arrival { from, to, bytes });
+                }
+                self.queue.push(self.now + extra + first, Happening::Arrival { from, to, bytes });
+            }
+        }
+    }
+
+    fn arrive(&mut self, from: NodeIdx, to: NodeIdx, bytes: Vec<u8>) {
+        // A cut made while it was on its way stops it too, or a scripted cut would leak.
+        if self.network.is_cut(from, to) {
+            self.traffic.datagrams_lost += 1;
+            return;
+        }
+        self.deliver(self.slots[from.0].addr, to, bytes);
+    }
+
+    fn deliver(&mut self, from: SocketAddr, to: NodeIdx, bytes: Vec<u8>) {
+        let boot = self.slots[to.0].boots;
+        self.feed(to, boot, Input::Datagram { from, bytes });
+    }
+
+    fn stream_step(&mut self, step: Step) {
+        let mut told = VecDeque::new();
+        self.with_streams(|streams, world| {
+            let (heard, later) = streams.step(world, step);
+            told.extend(heard);
+            later
+        });
+        for (end, heard) in told {
+            self.feed(end.node, end.boot, Input::Stream(end.conn, heard));
+        }
+    }
+
+    fn with_streams(&mut self, call: impl FnOnce(&mut Streams, &mut World<'_>) -> Later) {
+        let slots = &self.slots;
+        let host = |node: NodeIdx| match slots[node.0].state {
+            NodeState::Up | NodeState::Paused => Host::Listening(slots[node.0].boots),
+            NodeState::Down => Host::Refusing,
+            NodeState::Off => Host::Silent,
+        };
+        let mut world = World { now: self.now, network: &mut self.network, host: &host };
+        for (at, step) in call(&mut self.streams, &mut world) {
+            self.queue.push(at, Happening::Stream(step));
+        }
+    }
+
+    fn plan_timer(&mut self, at: NodeIdx) {
+        let now = self.now;
+        let slot = &mut self.slots[at.0];
+        let Some(process) = slot.process.as_mut() else { return };
+        let Some(deadline) = process.deadline() else { return };
+        if process.timer.is_some_and(|planned| planned <= deadline.max(now)) {
+            return;
+        }
+        let late = match self.options.timer_lateness {
+            Range::ZERO => Duration::ZERO,
+            range => slot.lateness.duration(range),
+        };
+        let planned = deadline.max(now) + late;
+        process.timer = Some(planned);
+        self.queue.push(planned, Happening::Timer(at, process.boot));
+    }
+
+    fn timer_fires(&mut self, at: NodeIdx, boot: u32) {
+        let slot = &mut self.slots[at.0];
+        let Some(process) = slot.process.as_mut().filter(|process| process.boot == boot) else { return };
+        if process.timer != Some(self.now) {
+            return;
+        }
+        process.timer = None;
+        if slot.state != NodeState::Paused {
+            self.wake(at, boot);
+        }
+    }
+
+    /// Calls a node whose deadline has come; plans the next call of any other.
+    fn wake(&mut self, at: NodeIdx, boot: u32) {
+        let Some(process) = self.slots[at.0].process.as_ref().filter(|process| process.boot == boot) else { return };
+        if process.deadline().is_some_and(|deadline| deadline <= self.now) {
+            self.feed(at, boot, Input::Timer);
+        } else {
+            self.plan_timer(at);
+        }
+    }
+
+    /// Notes a change of the links' loss as a fault of its own.
+    fn note_loss(&mut self) {
+        let (now, loss) = (self.now, self.network.default_link().loss);
+        self.history.end_faults(now, |kind| matches!(kind, FaultKind::Loss(_)));
+        if loss > 0.0 {
+            self.history.begin_fault(FaultKind::Loss(loss), now);
+        }
+    }
+}

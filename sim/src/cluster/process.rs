@@ -1,0 +1,156 @@
+//! One life of a node: its state machine, its clock, its children, and what waits for it while it is paused.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use haulout::Shutdown;
+use haulout::proto::{ChildEvent, Command, ConnId, InstanceId, Node, RequestId, RunId, StartChild, Time, Wakeup};
+
+use crate::NodeIdx;
+use crate::children::Life;
+use crate::journal::{Ending, Journal, Run};
+use crate::streams::Heard;
+use crate::trace::At;
+
+/// An input of a node.
+pub(super) enum Input {
+    Timer,
+    Datagram { from: SocketAddr, bytes: Vec<u8> },
+    Stream(ConnId, Heard),
+    Child(RunId),
+    Seeds,
+    Command(RequestId, Box<Command>),
+    Cancel(RequestId),
+}
+
+/// What Linux charges a small datagram in a socket's buffer beside its bytes.
+const DATAGRAM_OVERHEAD: usize = 768;
+
+pub(super) struct Process {
+    pub(super) node: Node,
+    pub(super) instance: InstanceId,
+    pub(super) boot: u32,
+    /// How far its clock is ahead of the simulation.
+    ahead: Duration,
+    runs: BTreeMap<RunId, (usize, Life)>,
+    inbox: VecDeque<Input>,
+    inbox_bytes: usize,
+    /// The earliest timer that is planned.
+    pub(super) timer: Option<Time>,
+    millisecond: u64,
+    inputs: u32,
+}
+
+impl Process {
+    pub(super) fn new(node: Node, instance: InstanceId, boot: u32, ahead: Duration) -> Self {
+        Process {
+            node,
+            instance,
+            boot,
+            ahead,
+            runs: BTreeMap::new(),
+            inbox: VecDeque::new(),
+            inbox_bytes: 0,
+            timer: None,
+            millisecond: 0,
+            inputs: 0,
+        }
+    }
+
+    /// The time of its clock.
+    pub(super) fn local(&self, now: Time) -> Time {
+        now + self.ahead
+    }
+
+    /// When it wants to be called, in the time of the simulation.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.node.poll_timeout().map(|(deadline, _)| deadline - self.ahead)
+    }
+
+    /// Keeps an input for when the process is resumed; what the socket's buffer has no room for is lost.
+    pub(super) fn keep(&mut self, input: Input, buffer_bytes: usize) {
+        if let Input::Datagram { bytes, .. } = &input {
+            let cost = bytes.len() + DATAGRAM_OVERHEAD;
+            if self.inbox_bytes + cost > buffer_bytes {
+                return;
+            }
+            self.inbox_bytes += cost;
+        }
+        self.inbox.push_back(input);
+    }
+
+    pub(super) fn take_inbox(&mut self) -> VecDeque<Input> {
+        self.inbox_bytes = 0;
+        std::mem::take(&mut self.inbox)
+    }
+
+    /// Notices a node that never comes to rest.
+    pub(super) fn guard(&mut self, now: Time, at: NodeIdx, name: &str, inputs_max: u32) {
+        let millisecond = now.as_nanos() / 1_000_000;
+        if std::mem::replace(&mut self.millisecond, millisecond) != millisecond {
+            self.inputs = 0;
+        }
+        self.inputs += 1;
+        let wakeup: Option<Wakeup> = self.node.poll_timeout().map(|(_, wakeup)| wakeup);
+        assert!(
+            self.inputs <= inputs_max,
+            "livelock: {at} ({name}) took more than {inputs_max} inputs in the millisecond at {}; its next wakeup is \
+             {wakeup:?}",
+            At(now)
+        );
+    }
+
+    pub(super) fn begin_child(&mut self, now: Time, at: NodeIdx, start: StartChild, life: Life, journal: &mut Journal) {
+        let entry = journal.begin(Run {
+            node: at,
+            instance: self.instance,
+            scope: start.scope,
+            id: start.id,
+            epoch: start.epoch,
+            spec: start.spec,
+            began: now,
+            started: None,
+            ended: None,
+            ending: None,
+        });
+        let earlier = self.runs.insert(start.run, (entry, life));
+        assert!(earlier.is_none(), "{at} used {:?} twice", start.run);
+    }
+
+    /// Stops a run; returns when it ends then.
+    pub(super) fn stop_child(&mut self, now: Time, run: RunId, shutdown: Shutdown) -> Option<Time> {
+        let (_, life) = self.runs.get_mut(&run)?;
+        life.stop(now, shutdown);
+        life.due()
+    }
+
+    /// Takes the step of a run that is due, if it is; a stop may have moved it.
+    pub(super) fn child_step(&mut self, now: Time, run: RunId, journal: &mut Journal) -> Option<ChildEvent> {
+        let (entry, life) = self.runs.get_mut(&run)?;
+        let (entry, event) = (*entry, life.step(now)?);
+        let ending = match &event {
+            ChildEvent::Started => {
+                journal.started(entry, now);
+                return Some(event);
+            }
+            ChildEvent::Declined(_) => Ending::Declined,
+            ChildEvent::Exited(outcome) => Ending::Exited(outcome.clone()),
+        };
+        journal.end(entry, now, ending);
+        self.runs.remove(&run);
+        Some(event)
+    }
+
+    /// When a run gets to its next step.
+    pub(super) fn child_due(&self, run: RunId) -> Option<Time> {
+        self.runs.get(&run).and_then(|(_, life)| life.due())
+    }
+
+    /// The process has ended, and every run with it.
+    pub(super) fn end(self, now: Time, journal: &mut Journal) {
+        for (entry, _) in self.runs.into_values() {
+            journal.end(entry, now, Ending::Killed);
+        }
+    }
+}

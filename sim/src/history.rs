@@ -1,0 +1,118 @@
+//! What was done to the cluster from outside: the users' calls with their answers, the lives of the nodes, the faults.
+
+use haulout::proto::{Command, InstanceId, Reply, RequestId, Time};
+
+use crate::NodeIdx;
+
+/// A call of a user.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Its name.
+    pub request: RequestId,
+    /// On which node.
+    pub node: NodeIdx,
+    /// In which life of it; `None` if it was down.
+    pub instance: Option<InstanceId>,
+    /// What was asked.
+    pub command: Command,
+    /// When.
+    pub called: Time,
+    /// When it was answered, and how; a call that died with its process never is.
+    pub answer: Option<(Time, Reply)>,
+    /// Whether the user stopped waiting.
+    pub cancelled: bool,
+}
+
+/// One life of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// Which node.
+    pub node: NodeIdx,
+    /// Its instance.
+    pub instance: InstanceId,
+    /// From when.
+    pub from: Time,
+    /// Until when; `None` if it still lives.
+    pub to: Option<Time>,
+    /// How it ended.
+    pub end: Option<LifeEnd>,
+}
+
+/// How a life of a node ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LifeEnd {
+    /// Its process was killed; its kernel closed its streams.
+    Crashed,
+    /// Its machine went away without a word.
+    PowerLost,
+    /// It left.
+    Left,
+}
+
+/// A fault that lasts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Fault {
+    /// What.
+    pub kind: FaultKind,
+    /// From when.
+    pub from: Time,
+    /// Until when; `None` if it still lasts.
+    pub to: Option<Time>,
+}
+
+/// What kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum FaultKind {
+    /// Nothing gets from the first to the second.
+    Cut(NodeIdx, NodeIdx),
+    /// The process does not run.
+    Paused(NodeIdx),
+    /// Links lose datagrams.
+    Loss(f64),
+}
+
+/// Everything that was done to the cluster from outside.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    /// The calls; the request id is the place.
+    pub calls: Vec<Call>,
+    /// The lives of all nodes, in the order in which they began.
+    pub lives: Vec<Life>,
+    /// The faults, in the order in which they began.
+    pub faults: Vec<Fault>,
+}
+
+impl History {
+    pub(crate) fn begin_fault(&mut self, kind: FaultKind, now: Time) {
+        self.faults.push(Fault { kind, from: now, to: None });
+    }
+
+    pub(crate) fn end_faults(&mut self, now: Time, ends: impl Fn(FaultKind) -> bool) {
+        for fault in self.faults.iter_mut().filter(|fault| fault.to.is_none() && ends(fault.kind)) {
+            fault.to = Some(now);
+        }
+    }
+
+    pub(crate) fn end_life(&mut self, instance: InstanceId, now: Time, end: LifeEnd) {
+        if let Some(life) = self.lives.iter_mut().find(|life| life.instance == instance) {
+            life.to = Some(now);
+            life.end = Some(end);
+        }
+    }
+
+    /// The faults that lasted at some moment from `from` to `to`.
+    pub fn faults_between(&self, from: Time, to: Time) -> impl Iterator<Item = &Fault> {
+        self.faults.iter().filter(move |fault| fault.from <= to && fault.to.is_none_or(|end| end >= from))
+    }
+}
+
+impl Fault {
+    /// Whether it keeps this node from working or from talking.
+    pub fn touches(&self, node: NodeIdx) -> bool {
+        match self.kind {
+            FaultKind::Cut(from, to) => from == node || to == node,
+            FaultKind::Paused(paused) => paused == node,
+            FaultKind::Loss(_) => false,
+        }
+    }
+}

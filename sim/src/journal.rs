@@ -1,0 +1,237 @@
+//! What the children themselves could write down: when each run began and ended, and where. The checks judge from
+//! this, from the users' calls and from the faults, never from the books of a node.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use haulout::proto::{Epoch, InstanceId, ScopeId, Time};
+use haulout::{ChildId, Outcome, Restart, Spec};
+
+use crate::NodeIdx;
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// By itself or because its node stopped it.
+    Exited(Outcome),
+    /// Its arguments did not decode: no code of the child ran.
+    Declined,
+    /// With its process.
+    Killed,
+}
+
+/// One run of a child.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Where.
+    pub node: NodeIdx,
+    /// In which life of the node.
+    pub instance: InstanceId,
+    /// In which scope.
+    pub scope: ScopeId,
+    /// Which child.
+    pub id: ChildId,
+    /// The number that it was given.
+    pub epoch: Epoch,
+    /// What it was given.
+    pub spec: Arc<Spec>,
+    /// When its `init` began: from here on code of the child runs.
+    pub began: Time,
+    /// When its `init` had returned.
+    pub started: Option<Time>,
+    /// When its last code had run.
+    pub ended: Option<Time>,
+    /// How it ended.
+    pub ending: Option<Ending>,
+}
+
+impl Run {
+    /// Whether code of it runs.
+    pub fn is_alive(&self) -> bool {
+        self.ended.is_none()
+    }
+
+    /// Whether it is past its `init`.
+    pub fn is_running(&self) -> bool {
+        self.is_alive() && self.started.is_some()
+    }
+
+    /// Whether it returned success by itself.
+    pub fn succeeded(&self) -> bool {
+        self.ending == Some(Ending::Exited(Outcome::Success))
+    }
+
+    /// Whether it ended in a way after which its restart policy starts it nowhere again.
+    pub fn is_done(&self) -> bool {
+        match (self.spec.restart, &self.ending) {
+            (Restart::Transient, _) => self.succeeded(),
+            (Restart::Temporary, Some(Ending::Exited(_))) => true,
+            _ => false,
+        }
+    }
+
+    fn ran_code(&self) -> bool {
+        self.ending != Some(Ending::Declined)
+    }
+}
+
+/// All runs, in the order in which they began.
+#[derive(Clone, Debug, Default)]
+pub struct Journal {
+    runs: Vec<Run>,
+}
+
+/// A child on two nodes, or twice on one, at the same time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overlap {
+    /// In which scope.
+    pub scope: ScopeId,
+    /// Which child.
+    pub id: ChildId,
+    /// Where the run that began earlier was.
+    pub earlier: NodeIdx,
+    /// Where the run that began later was.
+    pub later: NodeIdx,
+    /// From when on both ran.
+    pub from: Time,
+    /// Until when; `None` if they still do.
+    pub to: Option<Time>,
+}
+
+impl Overlap {
+    /// How long it lasted, or has lasted at `now`.
+    pub fn lasted(&self, now: Time) -> Duration {
+        self.to.unwrap_or(now).since(self.from)
+    }
+}
+
+impl Journal {
+    /// All runs, in the order in which they began.
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    /// The runs of one child.
+    pub fn of<'a>(&'a self, id: &'a ChildId) -> impl Iterator<Item = &'a Run> {
+        self.runs.iter().filter(move |run| run.id == *id)
+    }
+
+    /// The runs that have not ended.
+    pub fn alive(&self) -> impl Iterator<Item = &Run> {
+        self.runs.iter().filter(|run| run.is_alive())
+    }
+
+    /// Adds a run; returns its place.
+    pub fn begin(&mut self, run: Run) -> usize {
+        self.runs.push(run);
+        self.runs.len() - 1
+    }
+
+    pub(crate) fn started(&mut self, entry: usize, now: Time) {
+        self.runs[entry].started = Some(now);
+    }
+
+    /// Notes the end of a run.
+    pub fn end(&mut self, entry: usize, now: Time, ending: Ending) {
+        let run = &mut self.runs[entry];
+        run.ended = Some(now);
+        run.ending = Some(ending);
+    }
+
+    /// Every pair of runs of one child that were alive at the same time, by when it began. Touching is no overlap.
+    pub fn overlaps(&self) -> Vec<Overlap> {
+        let mut order: Vec<&Run> = self.runs.iter().filter(|run| run.ran_code()).collect();
+        order.sort_by(|a, b| (a.scope, &a.id, a.began).cmp(&(b.scope, &b.id, b.began)));
+        let mut overlaps = Vec::new();
+        let mut open: Vec<&Run> = Vec::new();
+        for run in order {
+            open.retain(|other| {
+                other.scope == run.scope && other.id == run.id && other.ended.is_none_or(|ended| ended > run.began)
+            });
+            overlaps.extend(open.iter().filter_map(|other| overlap(other, run)));
+            open.push(run);
+        }
+        overlaps.sort_by_key(|overlap| overlap.from);
+        overlaps
+    }
+}
+
+fn overlap(earlier: &Run, later: &Run) -> Option<Overlap> {
+    let to = match (earlier.ended, later.ended) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    };
+    // A run that ended in the moment in which it began ran beside nobody.
+    (to != Some(later.began)).then(|| Overlap {
+        scope: later.scope,
+        id: later.id.clone(),
+        earlier: earlier.node,
+        later: later.node,
+        from: later.began,
+        to,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use haulout::ChildSpec;
+
+    /// One run per entry: child, node, from, to (in seconds; 0 for "still").
+    fn journal(runs: &[(&str, usize, u64, u64)]) -> Journal {
+        let mut journal = Journal::default();
+        for &(id, node, from, to) in runs {
+            let child = ChildSpec::raw(id, "kind", Vec::new()).expect("a spec");
+            let entry = journal.begin(Run {
+                node: NodeIdx(node),
+                instance: InstanceId::new(node as u64),
+                scope: ScopeId::of("s"),
+                id: child.id().clone(),
+                epoch: Epoch::default(),
+                spec: Arc::new(child.spec().clone()),
+                began: at(from),
+                started: Some(at(from)),
+                ended: None,
+                ending: None,
+            });
+            if to > 0 {
+                journal.end(entry, at(to), Ending::Exited(Outcome::Stopped));
+            }
+        }
+        journal
+    }
+
+    fn at(seconds: u64) -> Time {
+        Time::ZERO + Duration::from_secs(seconds)
+    }
+
+    fn pairs(journal: &Journal) -> Vec<(usize, usize, u64)> {
+        let overlaps = journal.overlaps();
+        overlaps.iter().map(|o| (o.earlier.0, o.later.0, o.lasted(at(100)).as_secs())).collect()
+    }
+
+    #[test]
+    fn runs_one_after_the_other_and_runs_of_different_children_do_not_overlap() {
+        assert_eq!(pairs(&journal(&[("x", 0, 1, 5), ("x", 1, 5, 9), ("x", 0, 9, 0), ("y", 1, 1, 0)])), []);
+    }
+
+    #[test]
+    fn an_overlap_lasts_until_the_first_of_the_two_ends() {
+        assert_eq!(pairs(&journal(&[("x", 0, 1, 5), ("x", 1, 3, 9)])), [(0, 1, 2)]);
+        assert_eq!(pairs(&journal(&[("x", 0, 1, 9), ("x", 1, 3, 5)])), [(0, 1, 2)]);
+        assert_eq!(pairs(&journal(&[("x", 0, 1, 0), ("x", 1, 40, 0)])), [(0, 1, 60)]);
+    }
+
+    #[test]
+    fn every_pair_of_three_runs_at_once_is_listed() {
+        let journal = journal(&[("x", 0, 1, 0), ("x", 1, 2, 4), ("x", 2, 3, 0), ("x", 1, 50, 60)]);
+        assert_eq!(pairs(&journal), [(0, 1, 2), (0, 2, 97), (1, 2, 1), (0, 1, 10), (2, 1, 10)]);
+    }
+
+    #[test]
+    fn a_declined_run_ran_no_code_and_overlaps_nothing() {
+        let mut journal = journal(&[("x", 0, 1, 0), ("x", 1, 3, 0)]);
+        journal.end(1, at(4), Ending::Declined);
+        assert!(journal.overlaps().is_empty());
+    }
+}

@@ -1,0 +1,248 @@
+//! What users are told: listings, members, events. Plain data.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::child::{ChildId, Kind, Spec};
+use crate::proto::{Epoch, InstanceId};
+
+/// One child as this node knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChildInfo {
+    /// Its id.
+    pub id: ChildId,
+    /// What runs it.
+    pub kind: Kind,
+    /// The name of the node that runs it (or backs off with it), if any is known.
+    pub node: Option<Arc<str>>,
+    /// What it is doing.
+    pub state: ChildState,
+    /// The epoch of the run, zero where it has never run.
+    pub epoch: Epoch,
+    /// Since when it is in this state, by the clock of the node that runs it; `None` where it does not run.
+    pub since: Option<SystemTime>,
+    /// How often it was restarted after a failure on the node that runs it.
+    pub restarts: u32,
+    /// Why it last failed there, at most 256 bytes.
+    pub last_error: Option<Arc<str>>,
+}
+
+/// What a child is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ChildState {
+    /// Accepted; its owner has not claimed it yet.
+    Pending,
+    /// Its `init` is running.
+    Starting,
+    /// It runs.
+    Running,
+    /// It was told to stop and has not ended yet.
+    Stopping,
+    /// It failed too often and waits before it is started again.
+    Backoff,
+    /// No live member can run it.
+    Unplaced(Unplaced),
+}
+
+impl fmt::Display for ChildState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ChildState::Pending => f.write_str("pending"),
+            ChildState::Starting => f.write_str("starting"),
+            ChildState::Running => f.write_str("running"),
+            ChildState::Stopping => f.write_str("stopping"),
+            ChildState::Backoff => f.write_str("backoff"),
+            ChildState::Unplaced(reason) => write!(f, "unplaced: {reason}"),
+        }
+    }
+}
+
+/// Why no node runs a child.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unplaced {
+    /// No live member of the scope advertises its kind.
+    UnknownKind,
+    /// Every member that advertises its kind failed to decode its arguments; the last error seen.
+    Declined(Arc<str>),
+    /// Every member that could run it is draining.
+    Draining,
+}
+
+impl fmt::Display for Unplaced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unplaced::UnknownKind => f.write_str("no live member knows its kind"),
+            Unplaced::Declined(error) => write!(f, "every member that knows its kind declined it: {error}"),
+            Unplaced::Draining => f.write_str("every member that knows its kind is draining"),
+        }
+    }
+}
+
+/// Where a child runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Location {
+    /// The name of the node.
+    pub node: Arc<str>,
+    /// Its advertised address.
+    pub addr: SocketAddr,
+    /// The epoch of the run.
+    pub epoch: Epoch,
+}
+
+/// One live member of a scope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemberInfo {
+    /// Its stable name, by which children are placed.
+    pub name: Arc<str>,
+    /// Its advertised address.
+    pub addr: SocketAddr,
+    /// This life of it.
+    pub instance: InstanceId,
+    /// Its share of children relative to others.
+    pub weight: u16,
+    /// What it can run.
+    pub kinds: Vec<Kind>,
+    /// Whether it has joined the scope's state and may own children.
+    pub settled: bool,
+    /// Whether it is leaving and owns nothing any more.
+    pub draining: bool,
+}
+
+/// Which children `Supervisor::which_children` lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// Those that this node runs, starts, stops or backs off with.
+    Local,
+    /// Every child of the scope that this node knows of.
+    Global,
+}
+
+/// Why a run of a child ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It returned `Ok`.
+    Success,
+    /// It returned an error, shortened to 256 bytes.
+    Error(Arc<str>),
+    /// It panicked.
+    Panic(Arc<str>),
+    /// It was stopped by this node, having been told to.
+    Stopped,
+    /// It was aborted, because it did not end in time or was to be stopped brutally.
+    Aborted,
+}
+
+impl Outcome {
+    /// The text of an error or a panic.
+    pub fn error(&self) -> Option<&Arc<str>> {
+        match self {
+            Outcome::Error(text) | Outcome::Panic(text) => Some(text),
+            Outcome::Success | Outcome::Stopped | Outcome::Aborted => None,
+        }
+    }
+}
+
+/// What a supervisor tells about its scope and its node, in the order in which this node saw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// This node has the scope's state and may own children from now on.
+    Settled,
+    /// A child runs on this node.
+    ChildStarted {
+        /// Which.
+        id: ChildId,
+        /// Its run.
+        epoch: Epoch,
+    },
+    /// A run on this node ended.
+    ChildExited {
+        /// Which.
+        id: ChildId,
+        /// Its run.
+        epoch: Epoch,
+        /// How.
+        outcome: Outcome,
+    },
+    /// A child on this node could not be started; it is retried.
+    ChildStartFailed {
+        /// Which.
+        id: ChildId,
+        /// Its run.
+        epoch: Epoch,
+        /// Why.
+        error: Arc<str>,
+    },
+    /// A child on this node fails too often and is started again after `delay`.
+    ChildBackoff {
+        /// Which.
+        id: ChildId,
+        /// How long it waits.
+        delay: Duration,
+    },
+    /// A child on this node is done (Transient after success, Temporary after any exit) and removed everywhere.
+    ChildCompleted {
+        /// Which.
+        id: ChildId,
+        /// How its last run ended.
+        outcome: Outcome,
+    },
+    /// This node does not understand the child's arguments and hands it to the next member.
+    ChildDeclined {
+        /// Which.
+        id: ChildId,
+        /// Why.
+        error: Arc<str>,
+    },
+    /// A child ran on two nodes for at most so long, and one of them stopped it. Told by the one that stopped.
+    DuplicateResolved {
+        /// Which.
+        id: ChildId,
+        /// From the moment at which this node's run and the other's could both be alive, as seen here.
+        lasted: Duration,
+    },
+    /// A start that was acknowledged here lost to a concurrent one of the same id with another spec.
+    StartLost {
+        /// Which.
+        id: ChildId,
+        /// The spec that lost.
+        lost: Box<Spec>,
+    },
+    /// A start-up child of this node is live with another spec, which stays.
+    StartupDiffers {
+        /// Which.
+        id: ChildId,
+    },
+    /// A member of the scope is up.
+    MemberUp(MemberInfo),
+    /// A member of the scope is down, left, or was superseded by a restart at its address.
+    MemberDown(MemberInfo),
+    /// Two live nodes have one name; the one named here owns no children until the other is gone.
+    NameConflict {
+        /// The name.
+        name: Arc<str>,
+        /// Where the one that loses is.
+        loser: SocketAddr,
+    },
+    /// Another process speaks from this node's address. This node stopped taking part until it is gone.
+    AddressConflict,
+    /// The others had declared this node down; it is back under a new identity and compares what it runs with them.
+    Rejoined,
+    /// A seed refused this node.
+    JoinRefused {
+        /// The seed.
+        seed: SocketAddr,
+        /// Why, and what to do.
+        reason: Arc<str>,
+    },
+    /// Somebody used a serial number of this instance: two processes share an instance id, or state is corrupt.
+    SerialConflict,
+}

@@ -1,0 +1,31 @@
+//! The deterministic state machine of one node: SWIM membership (by foca), replicated group state, rendezvous
+//! placement, supervision.
+//!
+//! Sans-IO: it reads no clock, opens no socket, spawns no task, takes no lock, and all its randomness comes from one
+//! seed. The runtime drives it in production and the simulator in tests, and it can't tell the difference. The same
+//! inputs give the same outputs, so no `HashMap` is iterated anywhere below.
+//!
+//! Public for the simulator and the benchmarks; no part of the crate's stable interface.
+#![doc(hidden)]
+
+pub mod group;
+mod handover;
+mod ids;
+mod io;
+mod links;
+mod membership;
+mod node;
+mod outbox;
+pub mod placement;
+mod scope;
+mod shared;
+mod supervision;
+mod time;
+mod timer;
+mod transmits;
+pub mod wire;
+
+pub use ids::{Dot, Epoch, Identity, InstanceId, ScopeId};
+pub use io::*;
+pub use node::{Birth, Node, Sabotage};
+pub use time::Time;

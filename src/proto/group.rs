@@ -1,0 +1,27 @@
+//! Group state: one replicated map, used for what users desire and for what members say of themselves.
+//!
+//! Deletes leave no tombstones. Every write has a serial number, its [`Dot`](crate::proto::Dot), and every node
+//! remembers as ranges which dots it has *ever* seen: a record that one node holds and the other does not, although it
+//! has seen its dot, was deleted. The idea is that of the observed-remove set (Shapiro et al., 2011) with dotted
+//! version vectors (Preguiça et al., 2012); the ranges make it small, the rules of the exchange make it safe.
+//!
+//! May not: read a clock, know who is alive, or decide where anything runs.
+
+pub mod records;
+pub mod replica;
+pub mod seen;
+pub mod trie;
+
+pub use records::{ChildKey, Claim, ClaimState, Desired, MemberRecord, Owned, OwnedKey};
+pub use replica::{Merge, Record, Replica};
+pub use seen::{Ranges, Seen};
+pub use trie::SumTrie;
+
+/// The finaliser of murmur3: mixes every bit of a word into every other.
+pub(crate) const fn mix(mut word: u64) -> u64 {
+    word ^= word >> 33;
+    word = word.wrapping_mul(0xff51_afd7_ed55_8ccd);
+    word ^= word >> 33;
+    word = word.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    word ^ (word >> 33)
+}

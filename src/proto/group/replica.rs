@@ -1,0 +1,362 @@
+//! The replicated map: records under dots, merged by the rules R1 to R5 of the group protocol.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use serde::{Deserialize, Serialize};
+
+use super::mix;
+use super::seen::Seen;
+use super::trie::{self, SumTrie};
+use crate::proto::{Dot, InstanceId};
+
+/// What a record is filed under. Ordered by position first, so that a span of positions is a range of keys.
+pub trait Key: Ord + Clone {
+    /// Its place in the trie: a hash.
+    fn position(&self) -> u64;
+    /// A key that is not greater than any other with this position.
+    fn first_at(position: u64) -> Self;
+}
+
+/// What a record holds. A note is a number beside the value that only grows and is told along with the dot.
+pub trait Value {
+    /// The note.
+    fn note(&self) -> u32 {
+        0
+    }
+    /// Takes over a greater note.
+    fn absorb(&mut self, _note: u32) {}
+}
+
+/// One write that is live.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record<V> {
+    /// Its serial number.
+    pub dot: Dot,
+    /// Higher than every birth that its writer had heard of: decides between concurrent writes.
+    pub birth: u64,
+    /// The write that it replaced.
+    pub over: Option<Dot>,
+    /// Its content.
+    pub value: V,
+}
+
+/// What a merge did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Merge<V> {
+    /// Its dot was seen before; nothing changed.
+    Known,
+    /// A pull is open whose snapshot has seen the dot; nothing changed.
+    Ignored,
+    /// It is held now; what it displaced.
+    Won(Option<Record<V>>),
+    /// The record held before stays.
+    Lost,
+}
+
+/// One line of a listing: a key, the dot held there, its note.
+pub type Listed<K> = (K, Dot, u32);
+
+/// What a peer told of a span of positions: everything it holds there, and the bodies that the puller lacks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span<K, V> {
+    /// The first and last position covered.
+    pub positions: (u64, u64),
+    /// Everything held there.
+    pub listed: Vec<Listed<K>>,
+    /// The bodies of those whose dots the puller has not seen.
+    pub bodies: Vec<(K, Record<V>)>,
+}
+
+/// A pull that has its snapshot and is not finished.
+#[derive(Clone, Debug)]
+struct OpenPull {
+    seen: Seen,
+    top: u64,
+}
+
+/// The map.
+#[derive(Clone, Debug)]
+pub struct Replica<K, V> {
+    me: InstanceId,
+    next: u64,
+    top: u64,
+    records: BTreeMap<K, Record<V>>,
+    seen: Seen,
+    trie: SumTrie,
+    pull: Option<OpenPull>,
+}
+
+fn hash(key: &impl Key, dot: Dot) -> u64 {
+    mix(mix(key.position() ^ dot.writer.get()).wrapping_add(dot.n))
+}
+
+impl<K: Key, V: Value + Clone> Replica<K, V> {
+    /// An empty map written by `me`.
+    pub fn new(me: InstanceId) -> Self {
+        Replica {
+            me,
+            next: 1,
+            top: 0,
+            records: BTreeMap::new(),
+            seen: Seen::default(),
+            trie: SumTrie::default(),
+            pull: None,
+        }
+    }
+
+    /// The record under a key.
+    pub fn get(&self, key: &K) -> Option<&Record<V>> {
+        self.records.get(key)
+    }
+
+    /// The value under a key, for changes that are not replicated.
+    pub fn value_mut(&mut self, key: &K) -> Option<&mut V> {
+        self.records.get_mut(key).map(|record| &mut record.value)
+    }
+
+    /// Every record, ordered by position.
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &Record<V>)> {
+        self.records.iter()
+    }
+
+    /// The records of a range of keys.
+    pub fn range(&self, keys: impl std::ops::RangeBounds<K>) -> impl Iterator<Item = (&K, &Record<V>)> {
+        self.records.range(keys)
+    }
+
+    /// The number of records.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// What was ever seen.
+    pub fn seen(&self) -> &Seen {
+        &self.seen
+    }
+
+    /// The highest birth ever heard of.
+    pub fn top(&self) -> u64 {
+        self.top
+    }
+
+    /// A hash over records and what was seen.
+    pub fn root(&self) -> u64 {
+        mix(self.trie.root()).wrapping_add(self.seen.root())
+    }
+
+    /// The depth of the trie of sums.
+    pub fn depth(&self) -> usize {
+        self.trie.depth()
+    }
+
+    /// R7: whether a dot claims to be a write of this instance that it never made.
+    pub fn is_forged(&self, dot: Dot) -> bool {
+        dot.writer == self.me && dot.n >= self.next
+    }
+
+    /// R1, R1': writes a record of one's own, over whatever is held.
+    pub fn write(&mut self, key: K, value: V) -> &Record<V> {
+        let dot = Dot { writer: self.me, n: self.next };
+        self.next += 1;
+        self.top += 1;
+        let over = self.take(&key).map(|old| old.dot);
+        self.seen.insert(dot);
+        let record = Record { dot, birth: self.top, over, value };
+        self.insert(key.clone(), record);
+        &self.records[&key]
+    }
+
+    /// Writes a record whose dot was agreed on beforehand, unless it was ever seen.
+    pub fn write_fixed(&mut self, key: K, dot: Dot, value: V) -> bool {
+        if self.records.contains_key(&key) || !self.seen.insert(dot) {
+            return false;
+        }
+        self.insert(key, Record { dot, birth: 0, over: None, value });
+        true
+    }
+
+    /// R2: removes a record; its dot stays seen.
+    pub fn remove(&mut self, key: &K) -> Option<Record<V>> {
+        self.take(key)
+    }
+
+    /// R3: takes a record that somebody sent.
+    pub fn put(&mut self, key: K, record: Record<V>) -> Merge<V> {
+        if self.pull.as_ref().is_some_and(|pull| pull.seen.contains(record.dot)) {
+            return Merge::Ignored;
+        }
+        self.merge(key, record)
+    }
+
+    /// R4: a record was removed somewhere. Remembered even if it was never held here.
+    pub fn delete(&mut self, key: &K, dot: Dot, birth: u64) -> Option<Record<V>> {
+        self.seen.insert(dot);
+        self.top = self.top.max(birth);
+        self.take_if(key, dot)
+    }
+
+    fn merge(&mut self, key: K, record: Record<V>) -> Merge<V> {
+        let replaced = record.over.and_then(|over| {
+            self.seen.insert(over);
+            self.take_if(&key, over)
+        });
+        self.top = self.top.max(record.birth);
+        if !self.seen.insert(record.dot) {
+            return if replaced.is_some() { Merge::Won(replaced) } else { Merge::Known };
+        }
+        match self.records.get(&key) {
+            Some(held) if (held.birth, held.dot) > (record.birth, record.dot) => Merge::Lost,
+            _ => {
+                let displaced = self.take(&key).or(replaced);
+                self.insert(key, record);
+                Merge::Won(displaced)
+            }
+        }
+    }
+
+    fn insert(&mut self, key: K, record: Record<V>) {
+        self.trie.add(key.position(), hash(&key, record.dot));
+        self.records.insert(key, record);
+        if self.trie.is_crowded(self.records.len()) {
+            self.trie.grow(self.records.iter().map(|(key, record)| (key.position(), hash(key, record.dot))));
+        }
+    }
+
+    fn take(&mut self, key: &K) -> Option<Record<V>> {
+        let record = self.records.remove(key)?;
+        self.trie.remove(key.position(), hash(key, record.dot));
+        self.trie.shrink(self.records.len());
+        Some(record)
+    }
+
+    fn take_if(&mut self, key: &K, dot: Dot) -> Option<Record<V>> {
+        if self.records.get(key)?.dot == dot { self.take(key) } else { None }
+    }
+
+    /// Drops every record and everything seen of these writers, as if they had never been heard of.
+    pub fn forget_writers(&mut self, gone: impl Fn(InstanceId) -> bool) -> Vec<(K, Record<V>)> {
+        let keys: Vec<K> =
+            self.records.iter().filter(|(_, record)| gone(record.dot.writer)).map(|(key, _)| key.clone()).collect();
+        let dropped = keys.into_iter().filter_map(|key| self.take(&key).map(|record| (key, record))).collect();
+        let writers: Vec<_> = self.seen.writers().filter(|&writer| gone(writer)).collect();
+        for writer in writers {
+            self.seen.forget(writer);
+            if let Some(pull) = &mut self.pull {
+                pull.seen.forget(writer);
+            }
+        }
+        dropped
+    }
+
+    /// R6: forgets what was seen of these writers, which are dead and have no record left.
+    pub fn prune(&mut self, writers: &[InstanceId]) {
+        for &writer in writers {
+            self.seen.forget(writer);
+        }
+    }
+
+    /// The sums of the 16 nodes below a node.
+    pub fn sums_below(&self, level: u8, index: u32) -> Vec<u64> {
+        let below = usize::from(level) + 1;
+        let first = index as usize * trie::ARITY;
+        if let Some(sums) = self.trie.level(below) {
+            return sums[first..first + trie::ARITY].to_vec();
+        }
+        let mut sums = vec![0u64; trie::ARITY];
+        for (key, record) in self.within(trie::span(level, index)) {
+            let sum = &mut sums[trie::index_at(below, key.position()) - first];
+            *sum = sum.wrapping_add(hash(key, record.dot));
+        }
+        sums
+    }
+
+    fn within(&self, (first, last): (u64, u64)) -> impl Iterator<Item = (&K, &Record<V>)> {
+        self.records.range(K::first_at(first)..).take_while(move |(key, _)| key.position() <= last)
+    }
+
+    /// R5, step 3: lists a span from `first` on, with the bodies that `theirs` does not cover, until `weigh` says
+    /// that it is enough; the span ends where the listing does.
+    pub fn list(
+        &self,
+        positions: RangeInclusive<u64>,
+        theirs: impl Fn(Dot) -> bool,
+        mut weigh: impl FnMut(&K, Option<&V>) -> bool,
+    ) -> Span<K, V> {
+        let mut span: Span<K, V> =
+            Span { positions: (*positions.start(), *positions.end()), listed: vec![], bodies: vec![] };
+        let mut enough = false;
+        for (key, record) in self.within(span.positions) {
+            if enough && span.listed.last().is_some_and(|(last, ..)| last.position() != key.position()) {
+                span.positions.1 = span.listed.last().map_or(span.positions.1, |(last, ..)| last.position());
+                break;
+            }
+            span.listed.push((key.clone(), record.dot, record.value.note()));
+            let lacks = !theirs(record.dot);
+            if lacks {
+                span.bodies.push((key.clone(), record.clone()));
+            }
+            enough = !weigh(key, lacks.then_some(&record.value));
+        }
+        span
+    }
+
+    /// R5, step 1: the snapshot of the peer is known; from now on direct puts of what it has seen are ignored.
+    pub fn open_pull(&mut self, seen: Seen, top: u64) {
+        self.pull = Some(OpenPull { seen, top });
+    }
+
+    /// R5, step 4: takes what the peer told of a span. Returns what was dropped and the keys that changed, or `None`
+    /// if the peer left out a body that is needed; the pull must then be aborted.
+    #[allow(clippy::type_complexity, reason = "two lists, each used once")]
+    pub fn take_span(&mut self, span: Span<K, V>) -> Option<(Vec<(K, Record<V>)>, Vec<K>)> {
+        let pull = self.pull.as_ref()?;
+        // Bodies come in the order of the listing, so one walk over both finds a gap.
+        let mut bodies = span.bodies.iter();
+        let is_whole = span.listed.iter().all(|(key, dot, _)| {
+            self.seen.contains(*dot) || bodies.any(|(other, record)| other == key && record.dot == *dot)
+        });
+        if !is_whole {
+            return None;
+        }
+        let mut listed: Vec<(&K, Dot)> = span.listed.iter().map(|(key, dot, _)| (key, *dot)).collect();
+        listed.sort_unstable();
+        let gone: Vec<K> = self
+            .within(span.positions)
+            .filter(|(key, record)| pull.seen.contains(record.dot) && listed.binary_search(&(key, record.dot)).is_err())
+            .map(|(key, _)| key.clone())
+            .collect();
+        let dropped = gone.into_iter().filter_map(|key| self.take(&key).map(|record| (key, record))).collect();
+        let mut changed = Vec::new();
+        for (key, record) in span.bodies {
+            let inside = (span.positions.0..=span.positions.1).contains(&key.position());
+            if inside && !self.is_forged(record.dot) && matches!(self.merge(key.clone(), record), Merge::Won(_)) {
+                changed.push(key);
+            }
+        }
+        for (key, dot, note) in span.listed {
+            if let Some(held) = self.records.get_mut(&key).filter(|held| held.dot == dot) {
+                held.value.absorb(note);
+            }
+        }
+        Some((dropped, changed))
+    }
+
+    /// R5, step 5: everything was told; what the peer had seen is seen here too.
+    pub fn finish_pull(&mut self) {
+        if let Some(pull) = self.pull.take() {
+            self.seen.union(&pull.seen);
+            self.top = self.top.max(pull.top);
+        }
+    }
+
+    /// The pull broke off: what was applied stays, nothing is adopted.
+    pub fn abort_pull(&mut self) {
+        self.pull = None;
+    }
+}

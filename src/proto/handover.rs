@@ -1,0 +1,378 @@
+//! Ask before start: the owner of a child asks every active member and starts it only when all have answered Free;
+//! a runner stops only when asked by the node that it too regards as owner.
+//!
+//! New children, moves, failover, drain and healing are this one mechanism. What gossip says of who runs what is a
+//! hint here; safety rests on the answers alone.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::group::{ChildKey, OwnedKey};
+use super::outbox::encode;
+use super::scope::Scope;
+use super::shared::{Alarm, Shared};
+use super::supervision::{Asker, Local, Phase};
+use super::wire::{Answer, Ask, INLINE_SPEC_BYTES_MAX, Life, Message, ScopeMessage, Verdict};
+use super::{Dot, Identity, InstanceId, Time, Wakeup};
+use crate::child::Restart;
+
+/// From this attempt on an Ask also goes through two other members: the direct way may be cut.
+const RELAY_FROM_ATTEMPT: u16 = 3;
+/// Through how many.
+const RELAYS: usize = 2;
+/// Attempts whose sending times are kept; older ones have expired in every profile.
+const ATTEMPTS_KEPT: usize = 64;
+
+/// One collection of permissions to start a child.
+#[derive(Debug)]
+pub(crate) struct Round {
+    pub(crate) number: u32,
+    life: Dot,
+    attempt: u16,
+    sent: VecDeque<(u16, Time)>,
+    /// Who has answered Free, and until when that counts.
+    frees: BTreeMap<InstanceId, Time>,
+}
+
+impl Round {
+    fn sent_at(&self, attempt: u16) -> Option<Time> {
+        self.sent.iter().find(|(sent, _)| *sent == attempt).map(|(_, at)| *at)
+    }
+}
+
+impl Scope {
+    /// Starts to collect permissions anew.
+    pub(crate) fn begin_round(&mut self, cx: &mut Shared, key: &ChildKey) {
+        let Some((life, ..)) = self.life(key) else { return };
+        let Some(child) = self.children.get_mut(key) else { return };
+        if matches!(child.local, Local::Waiting(_)) {
+            cx.stats.rounds_voided += 1;
+        }
+        self.rounds = self.rounds.wrapping_add(1);
+        let number = self.rounds;
+        let round = Round { number, life, attempt: 0, sent: VecDeque::new(), frees: BTreeMap::new() };
+        child.local = Local::Waiting(Box::new(round));
+        self.waiting.insert(key.clone());
+        self.unstable.insert(key.clone());
+        if cx.sabotage.start_without_asking {
+            self.start_run(cx, key);
+        } else {
+            self.ask_again(cx, key, number);
+        }
+    }
+
+    /// Starts if nobody is left to ask, otherwise asks those that have not permitted it.
+    pub(crate) fn ask_again(&mut self, cx: &mut Shared, key: &ChildKey, number: u32) {
+        if self.round_of(key).is_none_or(|round| round.number != number) {
+            return;
+        }
+        let is_waiting = matches!(self.children.get(key).map(|child| &child.local), Some(Local::Waiting(_)));
+        if is_waiting {
+            if self.try_to_start(cx, key, true) {
+                return;
+            }
+        } else if self.foreign_claims(key).is_empty() {
+            self.end_challenge(key);
+            return;
+        }
+        let targets = if is_waiting { self.whom_to_ask(cx, key) } else { self.claimers(cx, key) };
+        self.send_asks(cx, key, &targets);
+        let Some(attempt) = self.round_of(key).map(|round| round.attempt) else { return };
+        let retry = cx.ask_retry(attempt);
+        cx.set_timer(retry, Wakeup::Ask, Alarm::Ask(self.id, key.clone(), number));
+    }
+
+    /// Members without a valid Free; those that claim the child only when all others have one.
+    fn whom_to_ask(&mut self, cx: &Shared, key: &ChildKey) -> Vec<Identity> {
+        let now = cx.now;
+        let claimers: BTreeSet<_> = self.foreign_claims(key).into_iter().map(|(instance, ..)| instance).collect();
+        let Some(round) = self.round_of(key) else { return Vec::new() };
+        let lacking = |identity: &&Identity| round.frees.get(&identity.instance).is_none_or(|until| *until <= now);
+        let all: Vec<Identity> = cx.membership.active().values().filter(lacking).copied().collect();
+        let (last, first): (Vec<_>, Vec<_>) = all.into_iter().partition(|id| claimers.contains(&id.instance));
+        if first.is_empty() { last } else { first }
+    }
+
+    fn claimers(&self, cx: &Shared, key: &ChildKey) -> Vec<Identity> {
+        let claims = self.foreign_claims(key);
+        claims.into_iter().filter_map(|(instance, ..)| cx.membership.identity_of(instance)).collect()
+    }
+
+    fn send_asks(&mut self, cx: &mut Shared, key: &ChildKey, targets: &[Identity]) {
+        let now = cx.now;
+        let Some(record) = self.desired.get(key) else { return };
+        let (life, birth, over, run) = (record.dot, record.birth, record.over, record.value.run);
+        let spec = Some(record.value.spec.clone()).filter(|spec| spec.args.len() <= INLINE_SPEC_BYTES_MAX);
+        let Some(round) = self.round_of(key) else { return };
+        round.attempt = round.attempt.saturating_add(1);
+        round.sent.push_back((round.attempt, now));
+        if round.sent.len() > ATTEMPTS_KEPT {
+            round.sent.pop_front();
+        }
+        let (round, attempt) = (round.number, round.attempt);
+        let ask = ScopeMessage::Ask(Ask { key: key.clone(), life, birth, over, spec, round, attempt, run });
+        for &target in targets {
+            cx.stats.asks_sent += 1;
+            cx.peer(target.instance).unanswered_since.get_or_insert(now);
+            cx.send_scoped(target, self.id, ask.clone());
+            if attempt >= RELAY_FROM_ATTEMPT {
+                self.relay(cx, target, &ask);
+            }
+        }
+    }
+
+    fn relay(&self, cx: &mut Shared, target: Identity, message: &ScopeMessage) {
+        let relays = cx.membership.sample(RELAYS + 1);
+        let bytes = self.relayed_bytes(cx, target.instance, message);
+        for relay in relays.into_iter().filter(|relay| relay.instance != target.instance).take(RELAYS) {
+            cx.stats.asks_relayed += 1;
+            cx.send(relay, &Message::Relay(target, bytes.clone()));
+        }
+    }
+
+    /// The messages that make sense of one message on its own.
+    fn relayed_bytes(&self, cx: &Shared, to: InstanceId, message: &ScopeMessage) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        encode(&mut bytes, &Message::Members(cx.membership.hash(), cx.membership.recent().collect()));
+        encode(&mut bytes, &Message::Scope(self.id));
+        encode(&mut bytes, &Message::Scoped(self.lead(to)));
+        encode(&mut bytes, &Message::Scoped(message.clone()));
+        bytes
+    }
+
+    /// A newcomer has to be asked too.
+    pub(crate) fn ask_newcomer(&mut self, cx: &mut Shared, key: &ChildKey, newcomer: Identity) {
+        self.send_asks(cx, key, &[newcomer]);
+    }
+
+    /// A member is gone. A Free that it gave may stay; if it gave none, what it knew may have changed everything.
+    pub(crate) fn void_round_unless_free(&mut self, cx: &mut Shared, key: &ChildKey, gone: &BTreeSet<InstanceId>) {
+        let Some(round) = self.round_of(key) else { return };
+        if gone.iter().any(|instance| !round.frees.contains_key(instance)) {
+            self.begin_round(cx, key);
+        } else {
+            self.try_to_start(cx, key, false);
+        }
+    }
+
+    /// Starts the child if every other active member permits it, or (looked at when asking again) is excused.
+    fn try_to_start(&mut self, cx: &mut Shared, key: &ChildKey, may_excuse: bool) -> bool {
+        let now = cx.now;
+        let active = cx.membership.active();
+        let Some(Local::Waiting(round)) = self.children.get_mut(key).map(|child| &mut child.local) else {
+            return false;
+        };
+        if round.frees.len() < active.len() && !may_excuse {
+            return false;
+        }
+        let before = round.frees.len();
+        round.frees.retain(|_, until| *until > now);
+        cx.stats.frees_expired += (before - round.frees.len()) as u64;
+        let silent: Vec<_> = active.keys().filter(|instance| !round.frees.contains_key(instance)).copied().collect();
+        if !silent.is_empty() && (!may_excuse || !self.are_excused(cx, key, &silent)) {
+            return false;
+        }
+        cx.stats.starts_without_answer += u64::from(!silent.is_empty());
+        self.start_run(cx, key);
+        true
+    }
+
+    /// Members that answer nothing at all for `confirm_timeout` do not hold up a child that they do not claim.
+    fn are_excused(&self, cx: &Shared, key: &ChildKey, silent: &[InstanceId]) -> bool {
+        let Some(timeout) = cx.config.confirm_timeout else { return false };
+        let claims = self.foreign_claims(key);
+        silent.iter().all(|instance| {
+            let since = cx.peers.get(instance).and_then(|peer| peer.unanswered_since);
+            since.is_some_and(|since| cx.now.since(since) >= timeout)
+                && !claims.iter().any(|(claimer, ..)| claimer == instance)
+        })
+    }
+
+    /// This node runs a child that another one claims too, and owns it: ask that one until it has stopped.
+    pub(crate) fn challenge(&mut self, cx: &mut Shared, key: &ChildKey) {
+        self.rounds = self.rounds.wrapping_add(1);
+        let number = self.rounds;
+        let Some((life, ..)) = self.life(key) else { return };
+        let Some(Local::Active(run)) = self.children.get_mut(key).map(|child| &mut child.local) else { return };
+        if run.challenge.is_none() {
+            let round = Round { number, life, attempt: 0, sent: VecDeque::new(), frees: BTreeMap::new() };
+            run.challenge = Some(Box::new(round));
+            self.unstable.insert(key.clone());
+            self.ask_again(cx, key, number);
+        }
+    }
+
+    fn end_challenge(&mut self, key: &ChildKey) {
+        if let Some(Local::Active(run)) = self.children.get_mut(key).map(|child| &mut child.local) {
+            run.challenge = None;
+            if run.phase == Phase::Running {
+                self.unstable.remove(key);
+            }
+        }
+    }
+
+    /// Somebody wants to start a child.
+    pub(crate) fn handle_ask(&mut self, cx: &mut Shared, from: Identity, ask: Ask) {
+        let key = ask.key.clone();
+        self.merge_asked_life(cx, &ask);
+        self.handle_ack(cx, from.instance, &key, ask.life);
+        self.settle_dirty(cx);
+        let asker =
+            Asker { instance: from.instance, round: ask.round, attempt: ask.attempt, asked: ask.life, via: cx.via };
+        let is_owner = self.owner(&key) == Some(from.instance);
+        let verdict = match self.children.get_mut(&key).map(|child| &mut child.local) {
+            None | Some(Local::Idle) => Verdict::Free,
+            Some(Local::Waiting(_)) => {
+                if self.owner(&key) == Some(self.me) {
+                    Verdict::Busy
+                } else {
+                    self.stop_waiting(&key);
+                    Verdict::Free
+                }
+            }
+            Some(Local::Active(run)) => match run.phase {
+                Phase::Stopping => {
+                    run.asker = Some(asker.clone());
+                    Verdict::Busy
+                }
+                Phase::Backoff if is_owner => {
+                    self.end_run(cx, &key);
+                    Verdict::Free
+                }
+                Phase::Starting | Phase::Running if is_owner && run.spec.restart != Restart::Temporary => {
+                    run.asker = Some(asker.clone());
+                    cx.stats.stops_for_move += 1;
+                    self.stop_run(cx, &key);
+                    Verdict::Busy
+                }
+                Phase::Starting | Phase::Running | Phase::Backoff => Verdict::Busy,
+            },
+        };
+        self.answer(cx, &key, &asker, verdict);
+    }
+
+    /// The life that the asker means, learnt from its Ask.
+    fn merge_asked_life(&mut self, cx: &mut Shared, ask: &Ask) {
+        if let Some(spec) = &ask.spec {
+            let value = super::group::Desired { spec: spec.clone(), run: ask.run };
+            let record = super::group::Record { dot: ask.life, birth: ask.birth, over: ask.over, value };
+            self.take_desired(cx, ask.key.clone(), record);
+        }
+        if let Some(record) = self.desired.get(&ask.key)
+            && record.dot == ask.life
+            && let Some(value) = self.desired.value_mut(&ask.key)
+        {
+            value.run = value.run.max(ask.run);
+        }
+    }
+
+    /// Answers an Ask, now or when the child that it waited for has stopped.
+    pub(crate) fn answer(&mut self, cx: &mut Shared, key: &ChildKey, asker: &Asker, verdict: Verdict) {
+        let Some(to) = cx.membership.identity_of(asker.instance) else { return };
+        let held = self.desired.get(key);
+        let is_same = held.is_some_and(|record| record.dot == asker.asked);
+        let is_gone = !is_same && self.desired.seen().contains(asker.asked);
+        let run = held.filter(|_| is_same).map_or(0, |record| record.value.run);
+        let newer = held.filter(|_| is_gone).cloned();
+        match verdict {
+            Verdict::Free => cx.stats.answers_free += 1,
+            Verdict::Busy => cx.stats.answers_busy += 1,
+        }
+        let life = if is_gone { Life::Gone(self.desired.top()) } else { Life::Fine };
+        let (round, attempt, asked) = (asker.round, asker.attempt, asker.asked);
+        let key = key.clone();
+        let answer = Answer { key: key.clone(), to: to.instance, round, attempt, verdict, asked, life, run };
+        if let Some(newer) = newer.filter(|newer| newer.value.spec.args.len() <= INLINE_SPEC_BYTES_MAX) {
+            cx.send_scoped(to, self.id, ScopeMessage::Put(key, newer));
+        }
+        let message = ScopeMessage::Answer(answer);
+        if let Some(relay) = asker.via.filter(|relay| relay.instance != to.instance) {
+            let bytes = self.relayed_bytes(cx, to.instance, &message);
+            cx.send(relay, &Message::Relay(to, bytes));
+        }
+        cx.send_scoped(to, self.id, message);
+    }
+
+    /// A member answered, and everybody that it knows is known here too.
+    pub(crate) fn handle_answer(&mut self, cx: &mut Shared, from: Identity, answer: Answer) {
+        if answer.to != self.me {
+            return;
+        }
+        let key = &answer.key;
+        match answer.life {
+            Life::Gone(birth) => self.take_delete(cx, key, answer.asked, birth),
+            Life::Fine => {
+                let is_same = self.desired.get(key).is_some_and(|record| record.dot == answer.asked);
+                if let Some(value) = self.desired.value_mut(key).filter(|_| is_same) {
+                    value.run = value.run.max(answer.run);
+                }
+            }
+        }
+        self.settle_dirty(cx);
+        if answer.verdict == Verdict::Free {
+            self.handle_free(cx, from, &answer);
+        }
+    }
+
+    fn handle_free(&mut self, cx: &mut Shared, from: Identity, answer: &Answer) {
+        let key = &answer.key;
+        let Some(round) = self.round_of(key).filter(|round| round.number == answer.round) else { return };
+        let Some(sent) = round.sent_at(answer.attempt) else { return };
+        let until = sent + cx.config.profile.ask_ttl();
+        if until <= cx.now {
+            cx.stats.frees_expired += 1;
+            return;
+        }
+        let rtt = cx.now.since(sent);
+        cx.rtt = (cx.rtt * 7 + rtt) / 8;
+        let known = round.frees.entry(from.instance).or_insert(until);
+        *known = (*known).max(until);
+        self.void_claims(cx, key, from.instance);
+        if matches!(self.children.get(key).map(|child| &child.local), Some(Local::Waiting(_))) {
+            if !self.try_to_start(cx, key, false) {
+                self.ask_claimers_last(cx, key);
+            }
+        } else if self.foreign_claims(key).is_empty() {
+            self.end_challenge(key);
+        }
+    }
+
+    /// All others permit it: now those that claim the child are asked, without waiting for the next attempt.
+    fn ask_claimers_last(&mut self, cx: &mut Shared, key: &ChildKey) {
+        let claimers = self.claimers(cx, key);
+        let Some(round) = self.round_of(key) else { return };
+        let lacking = cx.membership.active().len().saturating_sub(round.frees.len());
+        if lacking > 0 && lacking == claimers.len() && round.attempt == 1 {
+            self.send_asks(cx, key, &claimers);
+        }
+    }
+
+    /// Whoever answers Free runs nothing, whatever it claimed before.
+    fn void_claims(&mut self, cx: &mut Shared, key: &ChildKey, instance: InstanceId) {
+        let owned = OwnedKey::claim(key, instance);
+        let Some((_, dot, _)) = self.foreign_claims(key).into_iter().find(|(claimer, ..)| *claimer == instance) else {
+            return;
+        };
+        if let Some(removed) = self.owned.delete(&owned, dot, 0) {
+            self.note_owned_gone(cx, &owned, &removed);
+        }
+    }
+
+    /// This node is not the owner any more.
+    pub(crate) fn stop_waiting(&mut self, key: &ChildKey) {
+        if let Some(child) = self.children.get_mut(key)
+            && matches!(child.local, Local::Waiting(_))
+        {
+            child.local = Local::Idle;
+            self.waiting.remove(key);
+            self.unstable.remove(key);
+        }
+    }
+
+    /// Whether the round was begun for the life that is held.
+    pub(crate) fn is_round_for(&self, key: &ChildKey, life: Dot) -> bool {
+        match self.children.get(key).map(|child| &child.local) {
+            Some(Local::Waiting(round)) => round.life == life,
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,669 @@
+//! Who is alive: SWIM by foca, with the corrections that keep healthy nodes from changing identity and lossy
+//! clusters from dying. The only file that names foca.
+//!
+//! May not: know scopes or children, or decide what a death means.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::num::{NonZeroU8, NonZeroUsize};
+use std::time::Duration;
+
+use chacha20::ChaCha8Rng;
+use foca::{Foca, Member, Notification, PeriodicParams, PostcardCodec, State, Timer};
+use rand_core::{Rng, SeedableRng};
+
+use super::group::mix;
+use super::timer::Timers;
+use super::wire::{SWIM_BYTES_MAX, TableEntry, TableState};
+use super::{Identity, InstanceId, Stats, Time, Wakeup};
+use crate::config::Profile;
+
+/// How many members that became active last are told along with every answer: with fewer newcomers than this at
+/// once, no table has to be exchanged before a start.
+pub(crate) const RECENT_MAX: usize = 40;
+
+/// Own renewals within [`RENEWALS_WINDOW`] that can be explained by false alarms; more means that another live
+/// process speaks from this address.
+const RENEWALS_MAX: usize = 5;
+const RENEWALS_WINDOW: Duration = Duration::from_secs(10);
+/// How long this node stays silent after that, before it tries again.
+const CONFLICT_PAUSE: Duration = Duration::from_secs(60);
+
+/// How often suspects are told that they are suspected. Well below every profile's time to refute.
+const BUDDY_INTERVAL: Duration = Duration::from_millis(200);
+/// How often a node without members looks for some.
+const LONELY_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a node with members looks after seeds that are not among them, so that parts which started apart meet.
+const SEEDS_INTERVAL: Duration = Duration::from_secs(15);
+/// At most one unasked announce per this time.
+const NUDGE_INTERVAL: Duration = Duration::from_millis(50);
+
+impl foca::Identity for Identity {
+    type Addr = SocketAddr;
+
+    /// Doubling makes a restarted process overtake the bump of its predecessor within a few rounds.
+    fn renew(&self) -> Option<Self> {
+        let bump = if self.bump < 1 << 30 { self.bump * 2 + 1 } else { self.bump.checked_add(1)? };
+        Some(Identity { bump, ..*self })
+    }
+
+    fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Never by a clock: a clock that stepped back would lose for ever.
+    fn win_addr_conflict(&self, adversary: &Self) -> bool {
+        (self.bump, self.instance) > (adversary.bump, adversary.instance)
+    }
+}
+
+/// What changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// An instance is active.
+    Up(Identity),
+    /// An active instance is under a new identity; nothing else changed.
+    Renamed(Identity),
+    /// An instance is down, has left, or was superseded by another one at its address.
+    Down(Identity),
+    /// The others had declared this node down; it has a new identity.
+    Rejoined,
+    /// Another process speaks from this node's address.
+    AddressConflict,
+    /// The first member was found, or one after all were lost.
+    Connected,
+}
+
+/// How an identity stands in this node's view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It is active.
+    Active,
+    /// It is down, or another identity holds its address or instance.
+    Gone,
+    /// Nothing is known of it.
+    Unknown,
+}
+
+/// A timer of this module.
+#[derive(Debug)]
+enum Tick {
+    Swim(Timer<Identity>),
+    Buddy,
+    Seek,
+}
+
+/// What foca asked for during one call.
+#[derive(Debug, Default)]
+struct Collected {
+    bytes: Vec<u8>,
+    packets: VecDeque<(Identity, std::ops::Range<usize>)>,
+    timers: Vec<(Duration, Timer<Identity>)>,
+    changed: bool,
+    rejoined: bool,
+    active: bool,
+}
+
+impl foca::Runtime<Identity> for Collected {
+    fn notify(&mut self, notification: Notification<'_, Identity>) {
+        match notification {
+            Notification::Rejoin(_) => self.rejoined = true,
+            Notification::Active => self.active = true,
+            _ => {}
+        }
+        self.changed = true;
+    }
+
+    fn send_to(&mut self, to: Identity, data: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(data);
+        self.packets.push_back((to, start..self.bytes.len()));
+    }
+
+    fn submit_after(&mut self, event: Timer<Identity>, after: Duration) {
+        self.timers.push((after, event));
+    }
+}
+
+/// The members as this node sees them.
+pub(crate) struct Membership {
+    foca: Foca<Identity, PostcardCodec, ChaCha8Rng, foca::NoCustomBroadcast>,
+    rng: ChaCha8Rng,
+    profile: Profile,
+    members_max: usize,
+    collected: Collected,
+    timers: Timers<Tick>,
+    /// Every active instance.
+    active: BTreeMap<InstanceId, Identity>,
+    /// A sum over them, equal where the same addresses are held by the same instances.
+    hash: u64,
+    recent: VecDeque<Identity>,
+    changes: VecDeque<Change>,
+    buddies: VecDeque<(Identity, u16)>,
+    buddy_tick_set: bool,
+    seeds: Vec<SocketAddr>,
+    wants_seeds: bool,
+    /// When members were looked for in vain last: pauses of the first seconds are short.
+    seeks: u32,
+    renewals: VecDeque<Time>,
+    silent_until: Option<Time>,
+    nudged: Option<Time>,
+    size_class: u32,
+    has_left: bool,
+}
+
+impl std::fmt::Debug for Membership {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Membership").field("me", &self.me()).field("active", &self.active).finish_non_exhaustive()
+    }
+}
+
+impl Membership {
+    pub(crate) fn new(me: Identity, profile: Profile, members_max: usize, seed: [u8; 32], now: Time) -> Self {
+        let mut rng = ChaCha8Rng::from_seed(seed);
+        let mut foca_seed = [0; 32];
+        rng.fill_bytes(&mut foca_seed);
+        let config = foca_config(profile, 0);
+        let mut membership = Membership {
+            foca: Foca::new(me, config, ChaCha8Rng::from_seed(foca_seed), PostcardCodec),
+            rng,
+            profile,
+            members_max,
+            collected: Collected::default(),
+            timers: Timers::default(),
+            active: BTreeMap::new(),
+            hash: 0,
+            recent: VecDeque::new(),
+            changes: VecDeque::new(),
+            buddies: VecDeque::new(),
+            buddy_tick_set: false,
+            seeds: Vec::new(),
+            wants_seeds: false,
+            seeks: 0,
+            renewals: VecDeque::new(),
+            silent_until: None,
+            nudged: None,
+            size_class: 0,
+            has_left: false,
+        };
+        membership.timers.set(now, Wakeup::Membership, Tick::Seek);
+        membership
+    }
+
+    pub(crate) fn me(&self) -> Identity {
+        *self.foca.identity()
+    }
+
+    /// Every other active instance.
+    pub(crate) fn active(&self) -> &BTreeMap<InstanceId, Identity> {
+        &self.active
+    }
+
+    /// The identity under which an instance is active.
+    pub(crate) fn identity_of(&self, instance: InstanceId) -> Option<Identity> {
+        self.active.get(&instance).copied()
+    }
+
+    /// A hash over the active instances, this one included.
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash.wrapping_add(identity_hash(self.me()))
+    }
+
+    /// Those that became active last, the latest first.
+    pub(crate) fn recent(&self) -> impl Iterator<Item = Identity> + '_ {
+        self.recent.iter().rev().copied()
+    }
+
+    pub(crate) fn standing(&self, identity: Identity) -> Standing {
+        if self.active.get(&identity.instance) == Some(&identity) {
+            return Standing::Active;
+        }
+        let mut standing = Standing::Unknown;
+        for member in self.foca.iter_membership_state() {
+            let known = member.id();
+            if known.addr == identity.addr {
+                let wins = foca::Identity::win_addr_conflict(&identity, known);
+                standing = if *known != identity && wins { Standing::Unknown } else { Standing::Gone };
+            }
+        }
+        standing
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<(Time, Wakeup)> {
+        self.timers.next()
+    }
+
+    pub(crate) fn poll_change(&mut self) -> Option<Change> {
+        self.changes.pop_front()
+    }
+
+    /// A suspect to tell, with the incarnation at which it is suspected.
+    pub(crate) fn poll_buddy(&mut self) -> Option<(Identity, u16)> {
+        self.buddies.pop_front()
+    }
+
+    /// Whether the seeds should be resolved now.
+    pub(crate) fn poll_wants_seeds(&mut self) -> bool {
+        std::mem::take(&mut self.wants_seeds)
+    }
+
+    /// The next SWIM packet to send. It is copied out of one buffer that is reused.
+    pub(crate) fn poll_packet(&mut self, packet: &mut Vec<u8>) -> Option<Identity> {
+        let Some((to, range)) = self.collected.packets.pop_front() else {
+            self.collected.bytes.clear();
+            return None;
+        };
+        packet.clear();
+        packet.extend_from_slice(&self.collected.bytes[range]);
+        Some(to)
+    }
+
+    /// Up to `count` random active members.
+    pub(crate) fn sample(&mut self, count: usize) -> Vec<Identity> {
+        let mut all: Vec<_> = self.active.values().copied().collect();
+        let count = count.min(all.len());
+        for chosen in 0..count {
+            let other = chosen + (self.rng.next_u64() % (all.len() - chosen) as u64) as usize;
+            all.swap(chosen, other);
+        }
+        all.truncate(count);
+        all
+    }
+
+    pub(crate) fn handle_packet(&mut self, now: Time, packet: &[u8], stats: &mut Stats) {
+        if self.is_silent(now) {
+            return;
+        }
+        let Ok((header, _)) = postcard::take_from_bytes::<foca::Header<Identity>>(packet) else {
+            stats.swim_errors += 1;
+            return;
+        };
+        let is_full = self.foca.iter_membership_state().len() >= self.members_max;
+        if is_full && self.standing(header.src) == Standing::Unknown {
+            stats.refused_limit += 1;
+            return;
+        }
+        self.nudge_if_meant_for_another_life(now, header.src, header.dst, stats);
+        if self.foca.handle_data(packet, &mut self.collected).is_err() {
+            stats.swim_errors += 1;
+        }
+        self.after_call(now, stats);
+    }
+
+    /// A packet for another instance or bump of this address: its sender does not know who lives here now.
+    fn nudge_if_meant_for_another_life(&mut self, now: Time, src: Identity, dst: Identity, stats: &mut Stats) {
+        let me = self.me();
+        let rested = self.nudged.is_none_or(|last| now.since(last) >= NUDGE_INTERVAL);
+        if dst.addr == me.addr && dst != me && src.addr != me.addr && rested {
+            self.nudged = Some(now);
+            self.announce(src, stats);
+        }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Time, stats: &mut Stats) {
+        while let Some(tick) = self.timers.pop(now) {
+            match tick {
+                Tick::Swim(timer) => self.handle_swim_timer(now, timer, stats),
+                Tick::Buddy => self.find_suspects(now),
+                Tick::Seek => self.seek(now, stats),
+            }
+        }
+    }
+
+    fn handle_swim_timer(&mut self, now: Time, timer: Timer<Identity>, stats: &mut Stats) {
+        if self.is_silent(now) {
+            self.timers.set(now + LONELY_INTERVAL, Wakeup::Swim, Tick::Swim(timer));
+            return;
+        }
+        if let Timer::ChangeSuspectToDown { member_id, incarnation, .. } = &timer
+            && !self.is_still_suspect(member_id, *incarnation)
+        {
+            // foca would tell a member that refuted in time that it is down, and so make it change its identity.
+            stats.suspect_timers_dropped += 1;
+            return;
+        }
+        if self.foca.handle_timer(timer, &mut self.collected).is_err() {
+            stats.swim_errors += 1;
+        }
+        self.after_call(now, stats);
+    }
+
+    fn is_still_suspect(&self, id: &Identity, incarnation: u16) -> bool {
+        self.foca
+            .iter_membership_state()
+            .any(|member| member.id() == id && member.incarnation() == incarnation && member.state() == State::Suspect)
+    }
+
+    /// The clock jumped: this node was paused. Suspicions raised before count from now, because those suspected had
+    /// no chance to be heard.
+    pub(crate) fn handle_pause(&mut self, now: Time) {
+        let mut kept = Timers::default();
+        while let Some(tick) = self.timers.pop(Time::from_nanos(u64::MAX)) {
+            match tick {
+                Tick::Swim(timer @ Timer::ChangeSuspectToDown { .. }) => {
+                    kept.set(now + self.profile.suspect_to_down_after(), Wakeup::Swim, Tick::Swim(timer));
+                }
+                Tick::Swim(timer @ Timer::RemoveDown(_)) => {
+                    kept.set(now + REMOVE_DOWN_AFTER, Wakeup::Swim, Tick::Swim(timer));
+                }
+                Tick::Swim(timer) => kept.set(now, Wakeup::Swim, Tick::Swim(timer)),
+                other => kept.set(now, Wakeup::Membership, other),
+            }
+        }
+        self.timers = kept;
+    }
+
+    /// The seeds were resolved.
+    pub(crate) fn set_seeds(&mut self, seeds: &[SocketAddr]) {
+        let me = self.me().addr;
+        self.seeds = seeds.iter().copied().filter(|&seed| seed != me).collect();
+    }
+
+    /// Seeds that hold no active member.
+    pub(crate) fn missing_seeds(&self) -> Vec<SocketAddr> {
+        let is_active = |seed: &SocketAddr| self.active.values().any(|member| member.addr == *seed);
+        self.seeds.iter().copied().filter(|seed| !is_active(seed)).collect()
+    }
+
+    /// Goes on looking for members: at once and often while there are none, now and then for lost seeds.
+    fn seek(&mut self, now: Time, stats: &mut Stats) {
+        if self.has_left {
+            return;
+        }
+        self.wants_seeds = true;
+        let lonely = self.active.is_empty();
+        if lonely {
+            let me = self.me();
+            let known: Vec<_> =
+                self.foca.iter_membership_state().map(|member| *member.id()).filter(|id| id.addr != me.addr).collect();
+            for _ in 0..2.min(known.len()) {
+                let chosen = known[(self.rng.next_u64() % known.len() as u64) as usize];
+                self.announce(chosen, stats);
+            }
+        } else if self.seeks < 8 {
+            // The first feed may have been lost or short; the periodic announce would be half a minute away.
+            if let Some(&member) = self.sample(1).first() {
+                self.announce(member, stats);
+            }
+        }
+        self.seeks = self.seeks.saturating_add(1);
+        let pause = match (lonely, self.seeks) {
+            (_, ..=4) => LONELY_INTERVAL / 4,
+            (true, _) | (_, ..=8) => LONELY_INTERVAL,
+            (false, _) => SEEDS_INTERVAL,
+        };
+        let jitter = pause.mul_f64((self.rng.next_u64() % 256) as f64 / 1024.0);
+        self.timers.set(now + pause + jitter, Wakeup::Membership, Tick::Seek);
+        self.after_call(now, stats);
+    }
+
+    /// Announces this node to a member.
+    pub(crate) fn announce(&mut self, to: Identity, stats: &mut Stats) {
+        stats.announces_retried += 1;
+        if self.foca.announce(to, &mut self.collected).is_err() {
+            stats.swim_errors += 1;
+        }
+    }
+
+    /// A seed named itself and its table: learn it, get past an earlier life at this address, announce.
+    pub(crate) fn handle_welcome(&mut self, now: Time, from: Identity, table: &[TableEntry], stats: &mut Stats) {
+        let me = self.me();
+        let predecessor = table.iter().filter(|entry| entry.identity.addr == me.addr && entry.identity != me);
+        if let Some(bump) = predecessor.map(|entry| entry.identity.bump).max().filter(|&bump| bump >= me.bump)
+            && let Some(bump) = bump.checked_add(1)
+            && self.foca.change_identity(Identity { bump, ..me }, &mut self.collected).is_err()
+        {
+            stats.swim_errors += 1;
+        }
+        self.merge_table(now, table, stats);
+        self.ensure_active(now, from, stats);
+        self.announce(from, stats);
+        self.after_call(now, stats);
+    }
+
+    /// This node's table: active members always, down ones too (the receiver applies those that it holds active).
+    pub(crate) fn table(&self) -> Vec<TableEntry> {
+        let entry = |member: &Member<Identity>| TableEntry {
+            identity: *member.id(),
+            incarnation: member.incarnation(),
+            state: match member.state() {
+                State::Alive => TableState::Alive,
+                State::Suspect => TableState::Suspect,
+                State::Down => TableState::Down,
+            },
+        };
+        let me = TableEntry { identity: self.me(), incarnation: 0, state: TableState::Alive };
+        self.foca.iter_membership_state().map(entry).chain([me]).collect()
+    }
+
+    /// Takes over what another member knows. A death counts only for an identity that is active here: otherwise two
+    /// nodes would teach each other their dead for ever.
+    pub(crate) fn merge_table(&mut self, now: Time, table: &[TableEntry], stats: &mut Stats) {
+        let room = self.members_max.saturating_sub(self.foca.iter_membership_state().len());
+        let me = self.me();
+        let news: Vec<Member<Identity>> = table
+            .iter()
+            .filter(|entry| match entry.state {
+                TableState::Down => self.active.get(&entry.identity.instance) == Some(&entry.identity),
+                // My own incarnation is mine to tell; that I am suspected, I refute.
+                TableState::Alive => entry.identity.addr != me.addr,
+                TableState::Suspect => entry.identity == me || entry.identity.addr != me.addr,
+            })
+            .filter(|entry| entry.state == TableState::Down || self.standing(entry.identity) != Standing::Gone)
+            .map(|entry| {
+                let state = match entry.state {
+                    TableState::Alive => State::Alive,
+                    TableState::Suspect => State::Suspect,
+                    TableState::Down => State::Down,
+                };
+                Member::new(entry.identity, entry.incarnation, state)
+            })
+            .collect();
+        if news.len() > room {
+            stats.refused_limit += 1;
+        }
+        self.apply(now, news.into_iter().take(room), stats);
+    }
+
+    /// Somebody unknown speaks for itself, or is vouched for: it is a member.
+    pub(crate) fn ensure_active(&mut self, now: Time, identity: Identity, stats: &mut Stats) -> Standing {
+        let me = self.me();
+        if identity.addr == me.addr || identity.instance == me.instance {
+            return Standing::Gone;
+        }
+        match self.standing(identity) {
+            Standing::Unknown if self.foca.iter_membership_state().len() < self.members_max => {
+                self.apply(now, std::iter::once(Member::alive(identity)), stats);
+                self.standing(identity)
+            }
+            standing => standing,
+        }
+    }
+
+    /// Somebody told this node that it is suspected: refute.
+    pub(crate) fn handle_suspected(&mut self, now: Time, who: Identity, incarnation: u16, stats: &mut Stats) {
+        if who == self.me() {
+            stats.refutations += 1;
+            self.apply(now, std::iter::once(Member::new(who, incarnation, State::Suspect)), stats);
+        }
+    }
+
+    /// Somebody told this node that it is down under its present identity: take a new one.
+    pub(crate) fn handle_you_are_down(&mut self, now: Time, who: Identity, stats: &mut Stats) {
+        if who == self.me() {
+            self.apply(now, std::iter::once(Member::down(who)), stats);
+        }
+    }
+
+    fn apply(&mut self, now: Time, news: impl Iterator<Item = Member<Identity>>, stats: &mut Stats) {
+        if self.is_silent(now) {
+            return;
+        }
+        if self.foca.apply_many(news, true, &mut self.collected).is_err() {
+            stats.swim_errors += 1;
+        }
+        self.after_call(now, stats);
+    }
+
+    /// Declares this node gone; what it sends from now on is only this farewell.
+    pub(crate) fn leave(&mut self, now: Time, stats: &mut Stats) {
+        self.has_left = true;
+        if self.foca.leave_cluster(&mut self.collected).is_err() {
+            stats.swim_errors += 1;
+        }
+        self.after_call(now, stats);
+    }
+
+    fn is_silent(&mut self, now: Time) -> bool {
+        if self.has_left {
+            return true;
+        }
+        if self.silent_until.is_some_and(|until| now >= until) {
+            self.silent_until = None;
+        }
+        self.silent_until.is_some()
+    }
+
+    /// Takes over what foca asked for and notices who came and went.
+    fn after_call(&mut self, now: Time, stats: &mut Stats) {
+        let mut timers = std::mem::take(&mut self.collected.timers);
+        for (after, timer) in timers.drain(..) {
+            self.timers.set(now + after, Wakeup::Swim, Tick::Swim(timer));
+        }
+        self.collected.timers = timers;
+        if std::mem::take(&mut self.collected.changed) {
+            self.notice_changes(now, stats);
+        }
+        if std::mem::take(&mut self.collected.rejoined) {
+            self.notice_renewal(now, stats);
+        }
+        if std::mem::take(&mut self.collected.active) {
+            self.changes.push_back(Change::Connected);
+        }
+        if !self.buddy_tick_set && self.foca.updates_backlog() > 0 {
+            self.buddy_tick_set = true;
+            self.timers.set(now + BUDDY_INTERVAL, Wakeup::Membership, Tick::Buddy);
+        }
+    }
+
+    fn notice_changes(&mut self, now: Time, stats: &mut Stats) {
+        let me = self.me();
+        let before = std::mem::take(&mut self.active);
+        for member in self.foca.iter_members() {
+            let id = *member.id();
+            let is_newest = self.active.get(&id.instance).is_none_or(|other| other.bump < id.bump);
+            if id.instance != me.instance && is_newest {
+                self.active.insert(id.instance, id);
+            }
+        }
+        for (instance, old) in &before {
+            if !self.active.contains_key(instance) {
+                stats.members_down += 1;
+                self.recent.retain(|recent| recent.instance != *instance);
+                self.changes.push_back(Change::Down(*old));
+            }
+        }
+        for (instance, new) in &self.active {
+            let old = before.get(instance);
+            if old == Some(new) {
+                continue;
+            }
+            self.recent.retain(|recent| recent.instance != *instance);
+            self.recent.push_back(*new);
+            match old {
+                Some(_) => self.changes.push_back(Change::Renamed(*new)),
+                None => {
+                    stats.members_up += 1;
+                    self.changes.push_back(Change::Up(*new));
+                }
+            }
+        }
+        while self.recent.len() > RECENT_MAX {
+            self.recent.pop_front();
+        }
+        self.hash = self.active.values().fold(0, |hash, id| hash.wrapping_add(identity_hash(*id)));
+        if self.active.is_empty() && !before.is_empty() {
+            self.seeks = 0;
+            self.timers.set(now, Wakeup::Membership, Tick::Seek);
+        }
+        self.follow_size(self.active.len() + 1);
+    }
+
+    fn notice_renewal(&mut self, now: Time, stats: &mut Stats) {
+        stats.rejoins += 1;
+        self.seeks = 0;
+        self.timers.set(now, Wakeup::Membership, Tick::Seek);
+        self.renewals.push_back(now);
+        while self.renewals.front().is_some_and(|first| now.since(*first) > RENEWALS_WINDOW) {
+            self.renewals.pop_front();
+        }
+        if self.renewals.len() > RENEWALS_MAX {
+            self.renewals.clear();
+            self.silent_until = Some(now + CONFLICT_PAUSE);
+            self.changes.push_back(Change::AddressConflict);
+        } else {
+            self.changes.push_back(Change::Rejoined);
+        }
+    }
+
+    fn find_suspects(&mut self, now: Time) {
+        self.buddy_tick_set = false;
+        let suspects = self.foca.iter_members().filter(|member| member.state() == State::Suspect);
+        // In a large cluster a random sixteen of the members tell each suspect, not all of them.
+        let members = self.active.len().max(1) as u64;
+        let mut any = false;
+        for suspect in suspects {
+            any = true;
+            if self.rng.next_u64() % members < 16 {
+                self.buddies.push_back((*suspect.id(), suspect.incarnation()));
+            }
+        }
+        if any || self.foca.updates_backlog() > 0 {
+            self.buddy_tick_set = true;
+            self.timers.set(now + BUDDY_INTERVAL, Wakeup::Membership, Tick::Buddy);
+        }
+    }
+
+    /// Parameters that depend on the size of the cluster follow it, by powers of two.
+    fn follow_size(&mut self, size: usize) {
+        let class = size.next_power_of_two().ilog2();
+        if class != self.size_class && self.foca.set_config(foca_config(self.profile, class)).is_ok() {
+            self.size_class = class;
+        }
+    }
+}
+
+fn identity_hash(id: Identity) -> u64 {
+    let port = u64::from(id.addr.port());
+    let ip = match id.addr.ip() {
+        std::net::IpAddr::V4(ip) => u64::from(ip.to_bits()),
+        std::net::IpAddr::V6(ip) => mix((ip.to_bits() >> 64) as u64) ^ ip.to_bits() as u64,
+    };
+    mix(mix(ip ^ (port << 48)) ^ id.instance.get())
+}
+
+/// Ghosts must stay known as dead for longer than any packet or partition can plausibly last.
+const REMOVE_DOWN_AFTER: Duration = Duration::from_secs(24 * 3600);
+
+/// foca's parameters for a profile and a cluster of about `2^class` members.
+fn foca_config(profile: Profile, class: u32) -> foca::Config {
+    let size = 1u64 << class;
+    let members = |count| NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN);
+    // SWIM's suspicion grows with the logarithm of the size; up to 10 members it is the profile's.
+    let log10 = f64::max(1.0, (size as f64).log10());
+    let down_interval = if size <= 32 { Duration::from_secs(5) } else { Duration::from_secs(15) };
+    foca::Config {
+        probe_period: profile.probe_period(),
+        probe_rtt: profile.probe_rtt(),
+        num_indirect_probes: members(3),
+        // 12 to 16 for every size: fewer let updates die out under loss (measured), more only cost bytes.
+        max_transmissions: NonZeroU8::new(15).unwrap_or(NonZeroU8::MIN),
+        suspect_to_down_after: profile.suspect_to_down_after().mul_f64(log10),
+        remove_down_after: Some(REMOVE_DOWN_AFTER),
+        max_packet_size: members(SWIM_BYTES_MAX),
+        notify_down_members: true,
+        periodic_announce: Some(PeriodicParams { frequency: Duration::from_secs(30), num_members: members(1) }),
+        periodic_announce_to_down_members: Some(PeriodicParams { frequency: down_interval, num_members: members(2) }),
+        periodic_gossip: Some(PeriodicParams { frequency: profile.gossip_interval(), num_members: members(3) }),
+    }
+}

@@ -1,0 +1,510 @@
+//! The surface of the state machine, and the only place where its parts meet.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chacha20::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+
+use super::links::Links;
+use super::membership::{Change, Membership, Standing};
+use super::outbox::{Gossip, Outbox, encode};
+use super::scope::Scope;
+use super::shared::{Alarm, Shared};
+use super::timer::Timers;
+use super::transmits::Transmits;
+use super::wire::{Head, Message};
+use super::{
+    ChildEvent, Command, ConnId, Identity, InstanceId, Output, Reply, RequestId, RunId, ScopeId, ScopeSetup, Stats,
+    StreamEvent, Time, Transmit, Wakeup,
+};
+use crate::child::NAME_BYTES_MAX;
+use crate::config::{Config, ConfigError};
+use crate::error::{JoinScopeError, Unavailable};
+use crate::info::Event;
+
+mod leaving;
+mod packets;
+
+use leaving::Leaving;
+
+/// A call that comes so much later than the deadline asked for means that this process stood still.
+const PAUSE_MIN: Duration = Duration::from_millis(400);
+/// How often writers that are long dead are looked for.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// One node as a deterministic state machine.
+///
+/// Inputs are the `handle_*` methods and [`command`](Self::command). After an input (or a batch of them: what is
+/// handled together is sent together) the caller drains [`poll_transmit`](Self::poll_transmit) until it is empty,
+/// then [`poll_output`](Self::poll_output), and asks [`poll_timeout`](Self::poll_timeout) when to call
+/// [`handle_timeout`](Self::handle_timeout).
+#[derive(Debug)]
+pub struct Node {
+    cx: Shared,
+    scopes: BTreeMap<ScopeId, Scope>,
+    names: BTreeMap<ScopeId, Arc<str>>,
+    transmits: Transmits,
+    leaving: Option<Leaving>,
+    has_left: bool,
+    you_are_down: VecDeque<Time>,
+}
+
+/// What a node is, beside its [`Config`].
+#[derive(Clone, Debug)]
+pub struct Birth {
+    /// The advertised address.
+    pub addr: SocketAddr,
+    /// This life of the node: random, never used before.
+    pub instance: InstanceId,
+    /// The seed of every random choice.
+    pub seed: [u8; 32],
+    /// The wall clock at `Time::ZERO`, in milliseconds since the Unix epoch; only for showing "since when".
+    pub wall_ms_at_zero: u64,
+    /// Test switches, all off in production.
+    pub sabotage: Sabotage,
+}
+
+/// Rules that a test (or the example's hidden flag) takes out, to show that something notices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sabotage {
+    /// The owner starts without asking anybody.
+    pub start_without_asking: bool,
+}
+
+impl Node {
+    /// A node that has not spoken to anybody yet.
+    ///
+    /// # Errors
+    /// Everything that is wrong with `config`.
+    pub fn new(config: &Config, birth: Birth, now: Time) -> Result<Node, ConfigError> {
+        config.check()?;
+        let name: Arc<str> = config.name.clone().unwrap_or_else(|| birth.addr.to_string()).into();
+        let mut rng = ChaCha8Rng::from_seed(birth.seed);
+        let mut swim_seed = [0; 32];
+        rng.fill_bytes(&mut swim_seed);
+        let me = Identity { addr: birth.addr, bump: 0, instance: birth.instance };
+        let limits = &config.limits;
+        let mut cx = Shared {
+            now,
+            name,
+            wall_ms_at_zero: birth.wall_ms_at_zero,
+            sabotage: birth.sabotage,
+            rng,
+            membership: Membership::new(me, config.profile, limits.members_max, swim_seed, now),
+            head: Head::new(&config.cluster),
+            links: Links::new(limits.streams_max, limits.stream_backlog_bytes_max),
+            sweep_set: false,
+            outbox: Outbox::default(),
+            gossip: Gossip::default(),
+            gossip_set: false,
+            outputs: VecDeque::new(),
+            timers: Timers::default(),
+            stats: Stats::default(),
+            peers: BTreeMap::new(),
+            rtt: Duration::from_millis(2),
+            runs: 0,
+            via: None,
+            resync: BTreeSet::new(),
+            draining: false,
+            config: config.clone(),
+        };
+        // Nodes that start together must not compare states together for ever.
+        let jitter = cx.config.sync_interval.mul_f64(0.5 + cx.fraction() / 2.0);
+        cx.set_timer(jitter, Wakeup::Sync, Alarm::Sync);
+        cx.set_timer(PRUNE_INTERVAL, Wakeup::Sync, Alarm::Prune);
+        Ok(Node {
+            cx,
+            scopes: BTreeMap::new(),
+            names: BTreeMap::new(),
+            transmits: Transmits::default(),
+            leaving: None,
+            has_left: false,
+            you_are_down: VecDeque::new(),
+        })
+    }
+
+    /// A datagram arrived.
+    pub fn handle_datagram(&mut self, now: Time, from: SocketAddr, bytes: &[u8]) {
+        self.advance(now);
+        self.cx.stats.datagrams_received += 1;
+        self.cx.stats.datagram_bytes_received += bytes.len() as u64;
+        self.take_packet(from, bytes, false);
+        self.after_input();
+    }
+
+    /// Something happened to a stream.
+    pub fn handle_stream(&mut self, now: Time, conn: ConnId, event: StreamEvent<'_>) {
+        self.advance(now);
+        match event {
+            StreamEvent::Connected => self.stream_connected(conn),
+            StreamEvent::Accepted { from } => {
+                self.cx.links.accepted(now, conn, from, &mut self.cx.outputs, &mut self.cx.stats);
+                self.set_sweep();
+            }
+            StreamEvent::Frame(bytes) => self.take_frame(conn, bytes),
+            StreamEvent::Closed => {
+                if let Some(peer) = self.cx.links.closed(conn) {
+                    self.stream_lost(peer);
+                }
+            }
+        }
+        self.after_input();
+    }
+
+    /// Something happened to a run of a child.
+    pub fn handle_child(&mut self, now: Time, run: RunId, event: ChildEvent) {
+        self.advance(now);
+        if let Some(scope) = self.scopes.values_mut().find(|scope| scope.runs.contains_key(&run)) {
+            scope.handle_child(&mut self.cx, run, event);
+        }
+        self.look_whether_left();
+        self.after_input();
+    }
+
+    /// The seeds were resolved (empty if none could be).
+    pub fn handle_seeds(&mut self, now: Time, seeds: &[SocketAddr]) {
+        self.advance(now);
+        self.cx.membership.set_seeds(seeds);
+        for seed in self.cx.membership.missing_seeds() {
+            self.cx.links.join(now, seed, &mut self.cx.outputs, &mut self.cx.stats);
+        }
+        self.set_sweep();
+        self.after_input();
+    }
+
+    /// The deadline of [`poll_timeout`](Self::poll_timeout) has come. Early or late calls do no harm.
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.advance(now);
+        self.cx.membership.handle_timeout(now, &mut self.cx.stats);
+        self.follow_membership();
+        while let Some(alarm) = self.cx.timers.pop(now) {
+            self.ring(alarm);
+        }
+        self.after_input();
+    }
+
+    /// A user calls.
+    pub fn command(&mut self, now: Time, request: RequestId, command: Command) {
+        self.advance(now);
+        if self.has_left {
+            self.cx.reply(request, Reply::Unavailable(Unavailable::NodeGone));
+            return;
+        }
+        match command {
+            Command::JoinScope(setup) => {
+                let joined = self.join_scope(setup);
+                self.cx.reply(request, Reply::Joined(joined));
+            }
+            Command::Leave { timeout } => self.leave(request, timeout),
+            Command::Start { scope, .. }
+            | Command::Update { scope, .. }
+            | Command::Terminate { scope, .. }
+            | Command::WhichChildren { scope, .. }
+            | Command::Whereis { scope, .. }
+            | Command::WaitUntilRunning { scope, .. } => match self.scopes.get_mut(&scope) {
+                Some(scope) => scope.call(&mut self.cx, request, command),
+                None => self.cx.reply(request, Reply::Unavailable(Unavailable::NodeGone)),
+            },
+        }
+        self.after_input();
+    }
+
+    /// The user does not wait for the answer any more.
+    pub fn cancel(&mut self, request: RequestId) {
+        for scope in self.scopes.values_mut() {
+            scope.cancel(request);
+        }
+    }
+
+    /// The next datagram to send.
+    pub fn poll_transmit(&mut self, now: Time) -> Option<Transmit<'_>> {
+        if self.transmits.is_empty() {
+            self.cx.now = self.cx.now.max(now);
+            self.transmits.clear();
+            self.flush();
+        }
+        self.transmits.pop(&mut self.cx.stats)
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.cx.outputs.pop_front()
+    }
+
+    /// When to call `handle_timeout`, and why.
+    pub fn poll_timeout(&self) -> Option<(Time, Wakeup)> {
+        let earliest = [self.cx.timers.next(), self.cx.membership.poll_timeout()];
+        if self.has_left { None } else { earliest.into_iter().flatten().min() }
+    }
+
+    /// Counters since the start.
+    pub fn stats(&self) -> &Stats {
+        &self.cx.stats
+    }
+
+    /// The identity under which the others know this node.
+    pub fn identity(&self) -> Identity {
+        self.cx.me()
+    }
+
+    /// This node's stable name.
+    pub fn name(&self) -> &str {
+        &self.cx.name
+    }
+
+    /// Every other instance that this node regards as active, for tests and the simulator.
+    pub fn active(&self) -> Vec<Identity> {
+        self.cx.membership.active().values().copied().collect()
+    }
+
+    /// The root of a scope's replicated state, for tests and the simulator.
+    pub fn root(&self, scope: ScopeId) -> Option<u64> {
+        self.scopes.get(&scope).map(Scope::root)
+    }
+
+    /// How many writers this node remembers in a scope and how many ranges of their serial numbers, for tests and
+    /// the simulator.
+    pub fn seen_size(&self, scope: ScopeId) -> Option<(usize, usize)> {
+        let seen = self.scopes.get(&scope)?.desired.seen();
+        Some((seen.len(), seen.ranges()))
+    }
+
+    /// Whether this node waits for nothing in any scope: no round, no stop, no backoff is pending.
+    pub fn is_quiet(&self) -> bool {
+        self.scopes.values().all(|scope| scope.is_settled() && scope.unstable.is_empty())
+    }
+
+    /// Time passes; a jump means that this process stood still, and then nothing that was permitted before counts.
+    fn advance(&mut self, now: Time) {
+        let due = self.poll_timeout().map_or(now, |(at, _)| at);
+        let lateness = now.since(due.max(self.cx.now));
+        self.cx.now = self.cx.now.max(now);
+        if lateness >= PAUSE_MIN && !self.has_left {
+            tracing::warn!(?lateness, "this process stood still");
+            self.cx.membership.handle_pause(now);
+            for scope in self.scopes.values_mut() {
+                scope.void_all_rounds(&mut self.cx);
+            }
+        }
+    }
+
+    fn join_scope(&mut self, setup: ScopeSetup) -> Result<ScopeId, JoinScopeError> {
+        if self.cx.draining {
+            return Err(Unavailable::Leaving.into());
+        }
+        let len = setup.name.len();
+        if len == 0 || len > NAME_BYTES_MAX {
+            return Err(JoinScopeError::NameLength { len });
+        }
+        let id = ScopeId::of(&setup.name);
+        let name: Arc<str> = setup.name.as_str().into();
+        if self.scopes.contains_key(&id) {
+            return Err(JoinScopeError::AlreadyJoined(name));
+        }
+        let max = self.cx.config.limits.scopes_max;
+        if self.scopes.len() >= max {
+            return Err(JoinScopeError::TooManyScopes(max));
+        }
+        let mut kinds = BTreeSet::new();
+        if let Some(twice) = setup.kinds.iter().find(|kind| !kinds.insert(*kind)) {
+            return Err(JoinScopeError::DuplicateKind(twice.as_str().into()));
+        }
+        let mut ids = BTreeSet::new();
+        if let Some(twice) = setup.children.iter().find(|child| !ids.insert(child.id())) {
+            return Err(JoinScopeError::DuplicateChild(twice.id().to_string().into()));
+        }
+        let scope = Scope::new(&mut self.cx, setup);
+        self.scopes.insert(id, scope);
+        self.names.insert(id, name);
+        Ok(id)
+    }
+
+    fn ring(&mut self, alarm: Alarm) {
+        let cx = &mut self.cx;
+        match alarm {
+            Alarm::Ask(scope, key, round) => {
+                self.scopes.get_mut(&scope).into_iter().for_each(|scope| scope.ask_again(cx, &key, round));
+            }
+            Alarm::Direct(scope, key, token) => {
+                self.scopes.get_mut(&scope).into_iter().for_each(|scope| scope.repeat_direct(cx, &key, token));
+            }
+            Alarm::Backoff(scope, key, run) => {
+                self.scopes.get_mut(&scope).into_iter().for_each(|scope| scope.end_backoff(cx, &key, run));
+            }
+            Alarm::Settle(scope) => {
+                self.scopes.get_mut(&scope).into_iter().for_each(|scope| scope.look_whether_settled(cx));
+            }
+            Alarm::Exchange(scope) => {
+                self.scopes.get_mut(&scope).into_iter().for_each(|scope| scope.look_after_exchanges(cx));
+            }
+            Alarm::Find(scope, token) => {
+                self.scopes.get_mut(&scope).into_iter().for_each(|scope| scope.end_find(cx, token));
+            }
+            Alarm::Sync => self.sync(),
+            Alarm::Gossip => self.gossip(),
+            Alarm::Sweep => self.sweep(),
+            Alarm::Leave => self.look_whether_left(),
+            Alarm::Prune => {
+                self.scopes.values_mut().for_each(|scope| scope.prune(cx));
+                cx.set_timer(PRUNE_INTERVAL, Wakeup::Sync, Alarm::Prune);
+            }
+        }
+    }
+
+    /// The safety net.
+    fn sync(&mut self) {
+        let interval = self.cx.config.sync_interval;
+        self.cx.set_timer(interval, Wakeup::Sync, Alarm::Sync);
+        for scope in self.scopes.values_mut() {
+            scope.sync(&mut self.cx);
+            scope.look_after_exchanges(&mut self.cx);
+        }
+        let roots: Vec<_> = self.scopes.values().map(|scope| (scope.id, scope.root())).collect();
+        if let Some(&member) = self.cx.membership.sample(1).first()
+            && !roots.is_empty()
+        {
+            self.cx.send(member, &Message::Roots(roots));
+        }
+    }
+
+    fn sweep(&mut self) {
+        self.cx.sweep_set = false;
+        for peer in self.cx.links.sweep(self.cx.now, &mut self.cx.outputs) {
+            self.stream_lost(peer);
+        }
+        self.set_sweep();
+    }
+
+    fn set_sweep(&mut self) {
+        if !self.cx.sweep_set && !self.cx.links.is_empty() {
+            self.cx.sweep_set = true;
+            self.cx.set_timer(super::shared::SWEEP_INTERVAL, Wakeup::Stream, Alarm::Sweep);
+        }
+    }
+
+    fn stream_lost(&mut self, peer: InstanceId) {
+        for scope in self.scopes.values_mut() {
+            scope.stream_lost(&mut self.cx, peer);
+        }
+    }
+
+    /// Whatever an input changed is acted on once, here.
+    fn after_input(&mut self) {
+        self.follow_membership();
+        for scope in self.scopes.values_mut() {
+            scope.settle_dirty(&mut self.cx);
+        }
+    }
+
+    /// Takes over what membership noticed.
+    fn follow_membership(&mut self) {
+        let mut gone = BTreeSet::new();
+        while let Some(change) = self.cx.membership.poll_change() {
+            match change {
+                Change::Up(identity) => {
+                    tracing::info!(member = ?identity, "member up");
+                    let now = self.cx.now;
+                    self.cx.peers.insert(
+                        identity.instance,
+                        super::shared::Peer { up_since: now, ..super::shared::Peer::default() },
+                    );
+                    self.members_gone(&mut gone);
+                    for scope in self.scopes.values_mut() {
+                        scope.member_up(&mut self.cx, identity);
+                    }
+                    self.send_roots(identity);
+                }
+                Change::Renamed(identity) => {
+                    tracing::debug!(member = ?identity, "member has a new identity");
+                    self.send_roots(identity);
+                }
+                Change::Down(identity) => {
+                    tracing::info!(member = ?identity, "member down");
+                    gone.insert(identity.instance);
+                }
+                Change::Connected => {}
+                Change::Rejoined => self.rejoined(),
+                Change::AddressConflict => {
+                    tracing::error!("another process speaks from this node's address: give each its own");
+                    for scope in self.scopes.keys() {
+                        self.cx.outputs.push_back(Output::Event { scope: *scope, event: Event::AddressConflict });
+                    }
+                }
+            }
+        }
+        self.members_gone(&mut gone);
+        while let Some((suspect, incarnation)) = self.cx.membership.poll_buddy() {
+            self.cx.stats.buddy_messages += 1;
+            self.cx.send(suspect, &Message::Suspected(suspect, incarnation));
+        }
+        if self.cx.membership.poll_wants_seeds() && !self.cx.config.seeds.is_empty() {
+            self.cx.outputs.push_back(Output::ResolveSeeds);
+        }
+    }
+
+    fn members_gone(&mut self, gone: &mut BTreeSet<InstanceId>) {
+        if gone.is_empty() {
+            return;
+        }
+        for instance in gone.iter() {
+            self.cx.peers.remove(instance);
+        }
+        Scope::forget_resync(&mut self.cx, gone);
+        for scope in self.scopes.values_mut() {
+            scope.members_down(&mut self.cx, gone);
+        }
+        gone.clear();
+    }
+
+    /// The others had declared this node down.
+    fn rejoined(&mut self) {
+        tracing::warn!(identity = ?self.cx.me(), "the others had declared this node down; it is back");
+        self.cx.resync = self.cx.membership.active().keys().copied().collect();
+        for scope in self.scopes.values_mut() {
+            scope.rejoined(&mut self.cx);
+        }
+    }
+
+    fn send_roots(&mut self, to: Identity) {
+        let roots: Vec<_> = self.scopes.values().map(|scope| (scope.id, scope.root())).collect();
+        if !roots.is_empty() {
+            self.cx.send(to, &Message::Roots(roots));
+        }
+    }
+
+    /// Whether somebody may speak here, and whether it has to be told that it is down.
+    fn admit(&mut self, identity: Identity) -> bool {
+        let now = self.cx.now;
+        match self.cx.membership.ensure_active(now, identity, &mut self.cx.stats) {
+            Standing::Active => true,
+            Standing::Unknown => {
+                self.cx.stats.refused_limit += 1;
+                false
+            }
+            Standing::Gone => {
+                self.cx.stats.refused_not_member += 1;
+                self.tell_down(identity);
+                false
+            }
+        }
+    }
+
+    /// At most 20 a second: enough to wake whoever slept, too few to be an amplifier.
+    fn tell_down(&mut self, identity: Identity) {
+        const PER_SECOND_MAX: usize = 20;
+        let now = self.cx.now;
+        while self.you_are_down.front().is_some_and(|sent| now.since(*sent) >= Duration::from_secs(1)) {
+            self.you_are_down.pop_front();
+        }
+        if self.you_are_down.len() < PER_SECOND_MAX && identity.addr != self.cx.me().addr {
+            self.you_are_down.push_back(now);
+            self.cx.stats.you_are_down_sent += 1;
+            let mut message = Vec::new();
+            encode(&mut message, &Message::YouAreDown(identity));
+            self.transmits.push_messages(&self.cx.head, self.cx.membership.me(), identity.addr, &message);
+        }
+    }
+}

@@ -1,0 +1,536 @@
+//! Packets in and out: what a node believes, and how what it says is put together.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::Node;
+use crate::info::Event;
+use crate::proto::links::Expect;
+use crate::proto::outbox::{Batch, encode, encode_sender};
+use crate::proto::placement;
+use crate::proto::shared::{Alarm, Shared};
+use crate::proto::wire::{
+    Ask, DATAGRAM_BYTES_MAX, FRAME_BYTES_TARGET, Hello, Life, Message, Packet, Refusal, Refused, ScopeMessage, Status,
+    Verdict, Welcome,
+};
+use crate::proto::{ConnId, Identity, InstanceId, ScopeId, Wakeup};
+
+/// A member's table is asked for at most once per this time.
+const TABLE_INTERVAL: Duration = Duration::from_millis(50);
+/// Answers of one member that wait for its table; further ones are left to the next attempt.
+const DEFERRED_MAX: usize = 65_536;
+/// Roots that ride on one SWIM packet: with more scopes they take turns.
+const ROOTS_MAX: usize = 4;
+/// To how many random members rumours are sent when nothing else is.
+const GOSSIP_FANOUT: usize = 3;
+
+impl Node {
+    /// A packet from the network. Nothing in it is believed before its head, and nothing about scopes before its
+    /// sender is an active member.
+    pub(super) fn take_packet(&mut self, from: SocketAddr, bytes: &[u8], is_stream: bool) {
+        let packet = match self.cx.head.open(bytes) {
+            Ok(packet) => packet,
+            Err(refused) => return self.refuse(from, refused),
+        };
+        if !packet.swim.is_empty() && !is_stream {
+            let now = self.cx.now;
+            self.cx.membership.handle_packet(now, packet.swim, &mut self.cx.stats);
+            self.follow_membership();
+        }
+        if let Some(sender) = packet.from {
+            self.take_messages(sender, &packet, is_stream);
+        }
+    }
+
+    fn refuse(&mut self, from: SocketAddr, refused: Refused) {
+        let counter = match refused {
+            Refused::Malformed => &mut self.cx.stats.refused_malformed,
+            Refused::WireVersion(_) => &mut self.cx.stats.refused_wire_version,
+            Refused::OtherCluster => &mut self.cx.stats.refused_other_cluster,
+        };
+        *counter += 1;
+        // The first of each kind, then ever rarer ones: whoever floods must not fill the log.
+        if counter.is_power_of_two() {
+            tracing::warn!(%from, ?refused, count = *counter, "refused a packet");
+        }
+    }
+
+    fn take_messages(&mut self, sender: Identity, packet: &Packet<'_>, is_stream: bool) {
+        if sender.addr == self.cx.me().addr {
+            return;
+        }
+        let mut rest = packet.messages;
+        if let Ok((Message::YouAreDown(who), _)) = postcard::take_from_bytes::<Message>(rest) {
+            // Believed of whomever: the sender may regard this node as down, and so be no member here.
+            let now = self.cx.now;
+            self.cx.membership.handle_you_are_down(now, who, &mut self.cx.stats);
+            self.follow_membership();
+            return;
+        }
+        if !self.admit(sender) {
+            return;
+        }
+        self.follow_membership();
+        let mut reader = Reader { sender, scope: None, knows_members: false };
+        while !rest.is_empty() {
+            match postcard::take_from_bytes::<Message>(rest) {
+                Ok((message, after)) => {
+                    rest = after;
+                    self.take_message(&mut reader, message, is_stream);
+                }
+                Err(_) => {
+                    self.cx.stats.refused_malformed += 1;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn take_message(&mut self, reader: &mut Reader, message: Message, is_stream: bool) {
+        let now = self.cx.now;
+        let sender = reader.sender;
+        match message {
+            Message::Suspected(who, incarnation) => {
+                self.cx.membership.handle_suspected(now, who, incarnation, &mut self.cx.stats);
+            }
+            Message::TableRequest => {
+                let table = Message::Table(self.cx.membership.table());
+                self.cx.send(sender, &table);
+            }
+            Message::Table(table) => {
+                self.cx.membership.merge_table(now, &table, &mut self.cx.stats);
+                self.follow_membership();
+                self.count_deferred(sender);
+            }
+            Message::Members(hash, recent) => {
+                for identity in recent {
+                    self.cx.membership.ensure_active(now, identity, &mut self.cx.stats);
+                }
+                self.follow_membership();
+                reader.knows_members = hash == self.cx.membership.hash();
+            }
+            Message::Relay(to, bytes) => self.relay(sender, to, bytes),
+            Message::Relayed(origin, bytes) => self.take_relayed(sender, origin, &bytes),
+            Message::Roots(roots) => {
+                for (scope, root) in roots {
+                    if let Some(scope) = self.scopes.get_mut(&scope) {
+                        scope.handle_root(&mut self.cx, sender, root);
+                    }
+                }
+            }
+            Message::Scope(scope) => reader.scope = Some(scope),
+            Message::Scoped(message) => self.take_scoped(reader, message, is_stream),
+            Message::YouAreDown(_) | Message::Hello(_) | Message::Welcome(_) | Message::Refuse(_) => {
+                self.cx.stats.refused_malformed += 1;
+            }
+        }
+    }
+
+    fn take_scoped(&mut self, reader: &Reader, message: ScopeMessage, is_stream: bool) {
+        let sender = reader.sender;
+        let Some(id) = reader.scope else {
+            self.cx.stats.refused_malformed += 1;
+            return;
+        };
+        if let ScopeMessage::Answer(answer) = &message {
+            let peer = self.cx.peer(sender.instance);
+            peer.unanswered_since = None;
+            if !reader.knows_members {
+                if peer.deferred.len() < DEFERRED_MAX {
+                    peer.deferred.push((id, answer.clone()));
+                }
+                self.cx.stats.frees_deferred += 1;
+                self.ask_for_table(sender);
+                return;
+            }
+        }
+        if matches!(message, ScopeMessage::Exchange(_)) && !is_stream {
+            self.cx.stats.refused_malformed += 1;
+            return;
+        }
+        match self.scopes.get_mut(&id) {
+            Some(scope) => scope.handle(&mut self.cx, sender, message),
+            None => answer_for_absent_scope(&mut self.cx, sender, id, message),
+        }
+    }
+
+    /// The sender knows other members than this node: its permissions count when its table has been merged.
+    fn ask_for_table(&mut self, from: Identity) {
+        let now = self.cx.now;
+        let peer = self.cx.peer(from.instance);
+        if peer.table_asked.is_none_or(|asked| now.since(asked) >= TABLE_INTERVAL) {
+            peer.table_asked = Some(now);
+            let table = Message::Table(self.cx.membership.table());
+            self.cx.send(from, &table);
+            self.cx.send(from, &Message::TableRequest);
+        }
+    }
+
+    fn count_deferred(&mut self, from: Identity) {
+        let Some(peer) = self.cx.peers.get_mut(&from.instance) else { return };
+        peer.table_asked = None;
+        for (scope, answer) in std::mem::take(&mut peer.deferred) {
+            if let Some(scope) = self.scopes.get_mut(&scope) {
+                scope.handle_answer(&mut self.cx, from, answer);
+            }
+        }
+    }
+
+    fn relay(&mut self, origin: Identity, to: Identity, bytes: Vec<u8>) {
+        if to == self.cx.me() {
+            self.take_relayed(origin, origin, &bytes);
+        } else if self.cx.membership.standing(to) == crate::proto::membership::Standing::Active {
+            self.cx.send(to, &Message::Relayed(origin, bytes));
+        }
+    }
+
+    /// Messages of `origin` that came through `via`; answers go back both ways. They may not be relayed again.
+    fn take_relayed(&mut self, via: Identity, origin: Identity, bytes: &[u8]) {
+        if !self.admit(origin) {
+            return;
+        }
+        self.follow_membership();
+        self.cx.via = Some(via);
+        let mut reader = Reader { sender: origin, scope: None, knows_members: false };
+        let mut rest = bytes;
+        while let Ok((message, after)) = postcard::take_from_bytes::<Message>(rest) {
+            rest = after;
+            if matches!(message, Message::Members(..) | Message::Scope(_) | Message::Scoped(_)) {
+                self.take_message(&mut reader, message, false);
+            }
+        }
+        self.cx.via = None;
+    }
+
+    pub(super) fn stream_connected(&mut self, conn: ConnId) {
+        let cx = &mut self.cx;
+        let mut frame = Vec::new();
+        cx.head.begin(&mut frame, &[]);
+        encode_sender(&mut frame, cx.membership.me());
+        let (cluster, name) = (cx.config.cluster.clone(), cx.name.to_string());
+        let hello = |join| {
+            let hello = Hello { cluster, placement: placement::fingerprint(), name, join };
+            encode(&mut frame, &Message::Hello(hello.clone()));
+            (hello, frame)
+        };
+        cx.links.connected(cx.now, conn, hello, &mut cx.outputs);
+    }
+
+    /// One frame of a stream.
+    pub(super) fn take_frame(&mut self, conn: ConnId, bytes: &[u8]) {
+        self.cx.stats.frames_received += 1;
+        self.cx.stats.frame_bytes_received += bytes.len() as u64;
+        let Some(from) = self.cx.links.addr(conn) else { return };
+        match self.cx.links.expect(self.cx.now, conn) {
+            Expect::Messages => self.take_packet(from, bytes, true),
+            Expect::Hello => self.take_hello(conn, from, bytes),
+            Expect::Welcome { join } => self.take_welcome(conn, from, bytes, join),
+            Expect::Nothing => {}
+        }
+    }
+
+    fn first_message(&mut self, from: SocketAddr, bytes: &[u8]) -> Option<(Identity, Message)> {
+        // A Hello says to which cluster it belongs, so that a wrong one gets a reason and not just silence.
+        match self.cx.head.open(bytes).or_else(|refused| match refused {
+            Refused::OtherCluster => self.cx.head.open_foreign(bytes),
+            other => Err(other),
+        }) {
+            Ok(Packet { from: Some(sender), messages, .. }) => {
+                postcard::from_bytes(messages).ok().map(|message| (sender, message))
+            }
+            Ok(_) => None,
+            Err(refused) => {
+                self.refuse(from, refused);
+                None
+            }
+        }
+    }
+
+    fn take_hello(&mut self, conn: ConnId, from: SocketAddr, bytes: &[u8]) {
+        let Some((sender, Message::Hello(hello))) = self.first_message(from, bytes) else {
+            self.cx.stats.refused_malformed += 1;
+            self.close(conn);
+            return;
+        };
+        let refusal = if hello.cluster != self.cx.config.cluster {
+            self.refuse(from, Refused::OtherCluster);
+            Some(Refusal::Cluster(self.cx.config.cluster.clone()))
+        } else if hello.placement != placement::fingerprint() {
+            Some(Refusal::Placement)
+        } else {
+            let taken = self.holder_of(&hello.name, sender);
+            taken.filter(|_| hello.join).map(|holder| Refusal::Name(hello.name.clone(), holder))
+        };
+        let mut frame = self.cx.frame();
+        if let Some(refusal) = refusal {
+            tracing::warn!(%from, name = %hello.name, ?refusal, "refused a node");
+            encode(&mut frame, &Message::Refuse(refusal));
+            self.cx.outputs.push_back(crate::proto::Output::Frame { conn, bytes: frame });
+            self.close(conn);
+            return;
+        }
+        let table = if hello.join { self.cx.membership.table() } else { Vec::new() };
+        encode(&mut frame, &Message::Welcome(Welcome { name: self.cx.name.to_string(), table }));
+        self.cx.links.greeted(conn, sender.instance);
+        self.cx.outputs.push_back(crate::proto::Output::Frame { conn, bytes: frame });
+    }
+
+    /// The address of another live member that has this name. A new life at the old address is no other member.
+    fn holder_of(&self, name: &str, sender: Identity) -> Option<SocketAddr> {
+        let mine = (self.cx.name.as_ref() == name).then(|| self.cx.me().addr);
+        let others = self.scopes.values().flat_map(|scope| {
+            scope.members.iter().filter(|(instance, _)| **instance != sender.instance).filter_map(|(&instance, m)| {
+                (m.record.name.as_ref() == name && !m.record.left).then(|| scope.addr_of(instance)).flatten()
+            })
+        });
+        mine.into_iter().chain(others).find(|addr| *addr != sender.addr)
+    }
+
+    fn take_welcome(&mut self, conn: ConnId, from: SocketAddr, bytes: &[u8], join: bool) {
+        let now = self.cx.now;
+        match self.first_message(from, bytes) {
+            Some((sender, Message::Welcome(welcome))) => {
+                self.cx.links.greeted(conn, sender.instance);
+                if sender.addr == self.cx.me().addr {
+                    self.close(conn);
+                } else if join {
+                    self.cx.membership.handle_welcome(now, sender, &welcome.table, &mut self.cx.stats);
+                }
+            }
+            Some((_, Message::Refuse(refusal))) => {
+                let reason = self.explain(&refusal);
+                tracing::warn!(seed = %from, %reason, "a node refused this one");
+                for scope in self.scopes.keys() {
+                    let event = Event::JoinRefused { seed: from, reason: reason.as_str().into() };
+                    self.cx.outputs.push_back(crate::proto::Output::Event { scope: *scope, event });
+                }
+                self.close(conn);
+            }
+            _ => {
+                self.cx.stats.refused_malformed += 1;
+                self.close(conn);
+            }
+        }
+    }
+
+    fn explain(&self, refusal: &Refusal) -> String {
+        let mine = &self.cx.config.cluster;
+        match refusal {
+            Refusal::Cluster(theirs) => {
+                format!("it belongs to cluster {theirs:?}, this node is configured for {mine:?}: correct one of them")
+            }
+            Refusal::Placement => {
+                "it places children by another function: the two versions can't be mixed, deploy one of them".into()
+            }
+            Refusal::Name(name, holder) => format!(
+                "the name {name:?} belongs to the live member at {holder}: give this node another one, or wait until \
+                 that one is down"
+            ),
+        }
+    }
+
+    fn close(&mut self, conn: ConnId) {
+        if let Some(peer) = self.cx.links.close(conn, &mut self.cx.outputs) {
+            self.stream_lost(peer);
+        }
+    }
+
+    /// Rumours go to a few random members, for as long as there are any.
+    pub(super) fn gossip(&mut self) {
+        self.cx.gossip_set = false;
+        let me = self.cx.me();
+        for member in self.cx.membership.sample(GOSSIP_FANOUT) {
+            let mut packet = Vec::with_capacity(DATAGRAM_BYTES_MAX);
+            self.cx.head.begin(&mut packet, &[]);
+            encode_sender(&mut packet, me);
+            let bare = packet.len();
+            self.cx.gossip.fill(&mut packet, DATAGRAM_BYTES_MAX, &mut None);
+            if packet.len() > bare {
+                self.transmits.push(member.addr, &packet);
+            }
+        }
+        if !self.cx.gossip.is_empty() && self.cx.size() > 1 {
+            self.cx.gossip_set = true;
+            let interval = self.cx.config.profile.gossip_interval();
+            self.cx.set_timer(interval, Wakeup::Gossip, Alarm::Gossip);
+        }
+    }
+
+    /// Puts everything that is to be said into packets.
+    pub(super) fn flush(&mut self) {
+        let mut swim = Vec::new();
+        let mut packet = Vec::with_capacity(DATAGRAM_BYTES_MAX);
+        while let Some(to) = self.cx.membership.poll_packet(&mut swim) {
+            self.cx.head.begin(&mut packet, &swim);
+            if !self.has_left {
+                self.ride_along(&mut packet);
+            }
+            self.transmits.push(to.addr, &packet);
+        }
+        while let Some(batch) = self.cx.outbox.pop() {
+            if batch.is_bulk() {
+                self.send_frames(&batch);
+            } else {
+                self.send_datagrams(&mut packet, &batch);
+            }
+            self.cx.outbox.recycle(batch);
+        }
+    }
+
+    /// Fills the room that foca left: first the roots of a few scopes, then rumours.
+    fn ride_along(&mut self, packet: &mut Vec<u8>) {
+        if self.scopes.is_empty() && self.cx.gossip.is_empty() {
+            return;
+        }
+        encode_sender(packet, self.cx.membership.me());
+        let count = self.scopes.len();
+        let turn = (self.cx.stats.datagrams_sent as usize).checked_rem(count).unwrap_or(0);
+        let roots: Vec<_> = self
+            .scopes
+            .values()
+            .cycle()
+            .skip(turn)
+            .take(count.min(ROOTS_MAX))
+            .filter(|scope| scope.is_settled())
+            .map(|scope| (scope.id, scope.root()))
+            .collect();
+        if !roots.is_empty() {
+            encode(packet, &Message::Roots(roots));
+        }
+        self.cx.gossip.fill(packet, DATAGRAM_BYTES_MAX, &mut None);
+    }
+
+    fn send_datagrams(&mut self, packet: &mut Vec<u8>, batch: &Batch) {
+        packet.clear();
+        let mut writer = Writer::default();
+        for (item, bytes) in batch.items() {
+            if !packet.is_empty() && packet.len() + bytes.len() + writer.lead_bytes_max(&item) > DATAGRAM_BYTES_MAX {
+                self.transmits.push(batch.to.addr, packet);
+                packet.clear();
+                writer = Writer::default();
+            }
+            if packet.is_empty() {
+                self.cx.head.begin(packet, &[]);
+                encode_sender(packet, self.cx.membership.me());
+            }
+            writer.write(self, packet, batch.to.instance, &item, bytes);
+        }
+        if !packet.is_empty() {
+            self.transmits.push(batch.to.addr, packet);
+        }
+    }
+
+    fn send_frames(&mut self, batch: &Batch) {
+        let mut frame = Vec::new();
+        let mut writer = Writer::default();
+        for (item, bytes) in batch.items() {
+            if frame.len() + bytes.len() > FRAME_BYTES_TARGET && !frame.is_empty() {
+                self.cx.send_frame(batch.to, std::mem::take(&mut frame));
+                writer = Writer::default();
+            }
+            if frame.is_empty() {
+                frame = self.cx.frame();
+                frame.reserve(FRAME_BYTES_TARGET.min(batch.len()));
+            }
+            writer.write(self, &mut frame, batch.to.instance, &item, bytes);
+        }
+        if !frame.is_empty() {
+            self.cx.send_frame(batch.to, frame);
+        }
+    }
+}
+
+/// What was said so far in a packet that is being read.
+struct Reader {
+    sender: Identity,
+    scope: Option<ScopeId>,
+    /// Whether the sender's members are all known here.
+    knows_members: bool,
+}
+
+/// What was said so far in a packet that is being written.
+#[derive(Default)]
+struct Writer {
+    scope: Option<ScopeId>,
+    has_members: bool,
+    has_lead: bool,
+}
+
+impl Writer {
+    /// A bound of what has to be said before an item.
+    fn lead_bytes_max(&self, item: &crate::proto::outbox::Item) -> usize {
+        let members = if item.wants_members && !self.has_members { 400 } else { 0 };
+        let lead = if item.wants_lead && !self.has_lead { 300 } else { 0 };
+        members + lead + 9
+    }
+
+    fn write(
+        &mut self,
+        node: &Node,
+        packet: &mut Vec<u8>,
+        to: InstanceId,
+        item: &crate::proto::outbox::Item,
+        bytes: &[u8],
+    ) {
+        if item.wants_members && !self.has_members {
+            self.has_members = true;
+            let membership = &node.cx.membership;
+            // As many as fit beside an answer; whoever knows fewer sees that the hashes differ.
+            let recent = membership.recent().take(16).collect();
+            encode(packet, &Message::Members(membership.hash(), recent));
+        }
+        if let Some(scope) = item.scope
+            && self.scope != Some(scope)
+        {
+            self.scope = Some(scope);
+            self.has_lead = false;
+            encode(packet, &Message::Scope(scope));
+        }
+        if item.wants_lead && !self.has_lead {
+            self.has_lead = true;
+            if let Some(scope) = item.scope.and_then(|scope| node.scopes.get(&scope)) {
+                encode(packet, &Message::Scoped(scope.lead(to)));
+            }
+        }
+        packet.extend_from_slice(bytes);
+    }
+}
+
+/// A node that has not joined a scope runs nothing of it, and says so.
+fn answer_for_absent_scope(cx: &mut Shared, from: Identity, scope: ScopeId, message: ScopeMessage) {
+    match message {
+        ScopeMessage::Ask(Ask { key, life, round, attempt, .. }) => {
+            let answer = crate::proto::wire::Answer {
+                key,
+                to: from.instance,
+                round,
+                attempt,
+                verdict: Verdict::Free,
+                asked: life,
+                life: Life::Fine,
+                run: 0,
+            };
+            cx.stats.answers_free += 1;
+            let message = ScopeMessage::Answer(answer);
+            if let Some(relay) = cx.via.filter(|relay| relay.instance != from.instance) {
+                let bytes = absent_relay_bytes(cx, scope, &message);
+                cx.send(relay, &Message::Relay(from, bytes));
+            }
+            cx.send_scoped(from, scope, message);
+        }
+        ScopeMessage::StatusRequest => cx.send_scoped(from, scope, ScopeMessage::Status(Status::Absent)),
+        ScopeMessage::Find(token, key) => cx.send_scoped(from, scope, ScopeMessage::Found(token, key, None)),
+        ScopeMessage::Exchange(crate::proto::wire::Exchange::Pull { session, .. }) => {
+            cx.send_exchange(from, scope, crate::proto::wire::Exchange::Busy { session });
+        }
+        _ => {}
+    }
+}
+
+fn absent_relay_bytes(cx: &Shared, scope: ScopeId, message: &ScopeMessage) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode(&mut bytes, &Message::Members(cx.membership.hash(), cx.membership.recent().collect()));
+    encode(&mut bytes, &Message::Scope(scope));
+    encode(&mut bytes, &Message::Scoped(message.clone()));
+    bytes
+}

@@ -1,0 +1,215 @@
+//! What is to be sent: messages are batched per member and leave in as few packets as they fit into, on UDP while
+//! they are few, on a stream when they are many.
+//!
+//! Fresh records also ride on SWIM's datagrams, in the room that foca leaves; see [`Gossip`].
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::wire::{DATAGRAM_BYTES_MAX, HEAD_BYTES, Message, ScopeMessage};
+use super::{Identity, InstanceId, ScopeId};
+
+/// Bytes of a batch above which it takes the stream: two datagrams per pair of members and flush, so that a burst
+/// never overflows the receiver's socket buffer.
+const DATAGRAM_BATCH_BYTES_MAX: usize = 2 * MESSAGES_BYTES_MAX;
+
+/// What fits into a datagram beside the head, the sender (at most 34 bytes), a scope and its lead.
+pub(crate) const MESSAGES_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - HEAD_BYTES - 64;
+
+/// Rumours kept at once. Beyond, anti-entropy is the better way, and the newest are left to it.
+const RUMOURS_MAX: usize = 1_024;
+
+/// Serializes a message after what is in `bytes`.
+pub(crate) fn encode(bytes: &mut Vec<u8>, message: &Message) {
+    let start = bytes.len();
+    match postcard::to_extend(message, std::mem::take(bytes)) {
+        Ok(extended) => *bytes = extended,
+        // Serializing plain data into memory can't fail; if it does, nothing half-written must leave.
+        Err(error) => {
+            debug_assert!(false, "message can't be encoded at {start}: {error}");
+            bytes.clear();
+        }
+    }
+}
+
+/// Names the sender, between the SWIM part and the messages.
+pub(crate) fn encode_sender(packet: &mut Vec<u8>, me: Identity) {
+    let encoded = postcard::to_extend(&me, std::mem::take(packet));
+    debug_assert!(encoded.is_ok(), "an identity can't fail to be encoded");
+    *packet = encoded.unwrap_or_default();
+}
+
+/// Messages for one member.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) to: Identity,
+    bytes: Vec<u8>,
+    items: Vec<Item>,
+}
+
+/// One message of a batch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Item {
+    pub(crate) scope: Option<ScopeId>,
+    /// Whether the sender's and the receiver's member records should lead it.
+    pub(crate) wants_lead: bool,
+    /// Whether the sender's members should lead it.
+    pub(crate) wants_members: bool,
+    end: usize,
+}
+
+impl Batch {
+    /// Whether the batch should take a stream.
+    pub(crate) fn is_bulk(&self) -> bool {
+        let mut start = 0;
+        let mut fits = true;
+        for item in &self.items {
+            fits &= item.end - start <= MESSAGES_BYTES_MAX;
+            start = item.end;
+        }
+        !fits || self.bytes.len() > DATAGRAM_BATCH_BYTES_MAX
+    }
+
+    /// How many bytes all messages have.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The messages with their bytes.
+    pub(crate) fn items(&self) -> impl Iterator<Item = (Item, &[u8])> {
+        let mut start = 0;
+        self.items.iter().map(move |item| {
+            let bytes = &self.bytes[start..item.end];
+            start = item.end;
+            (*item, bytes)
+        })
+    }
+}
+
+/// The batches, and buffers of those sent before.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    batches: BTreeMap<InstanceId, Batch>,
+    spare: Vec<Batch>,
+    scratch: Vec<u8>,
+}
+
+impl Outbox {
+    fn batch(&mut self, to: Identity) -> &mut Batch {
+        let spare = &mut self.spare;
+        let batch = self
+            .batches
+            .entry(to.instance)
+            .or_insert_with(|| spare.pop().unwrap_or_else(|| Batch { to, bytes: Vec::new(), items: Vec::new() }));
+        batch.to = to;
+        batch
+    }
+
+    /// Queues a message about no scope.
+    pub(crate) fn push(&mut self, to: Identity, message: &Message) {
+        let batch = self.batch(to);
+        encode(&mut batch.bytes, message);
+        let end = batch.bytes.len();
+        let wants_members = false;
+        batch.items.push(Item { scope: None, wants_lead: false, wants_members, end });
+    }
+
+    /// Queues a message about a scope.
+    pub(crate) fn push_scoped(&mut self, to: Identity, scope: ScopeId, message: ScopeMessage) {
+        let wants_members = matches!(message, ScopeMessage::Answer(_));
+        let wants_lead = wants_members || matches!(message, ScopeMessage::Ask(_));
+        let batch = self.batch(to);
+        encode(&mut batch.bytes, &Message::Scoped(message));
+        let end = batch.bytes.len();
+        batch.items.push(Item { scope: Some(scope), wants_lead, wants_members, end });
+    }
+
+    /// Queues one message about a scope for several members, encoded once.
+    pub(crate) fn push_to_all(&mut self, to: impl Iterator<Item = Identity>, scope: ScopeId, message: ScopeMessage) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        encode(&mut scratch, &Message::Scoped(message));
+        for member in to {
+            let batch = self.batch(member);
+            batch.bytes.extend_from_slice(&scratch);
+            let end = batch.bytes.len();
+            batch.items.push(Item { scope: Some(scope), wants_lead: false, wants_members: false, end });
+        }
+        self.scratch = scratch;
+    }
+
+    /// The next batch to send; give it back with [`recycle`](Self::recycle).
+    pub(crate) fn pop(&mut self) -> Option<Batch> {
+        self.batches.pop_first().map(|(_, batch)| batch)
+    }
+
+    /// Keeps the buffers of a sent batch.
+    pub(crate) fn recycle(&mut self, mut batch: Batch) {
+        const SPARE_MAX: usize = 32;
+        const SPARE_BYTES_MAX: usize = 64 * 1024;
+        if self.spare.len() < SPARE_MAX && batch.bytes.capacity() <= SPARE_BYTES_MAX {
+            batch.bytes.clear();
+            batch.items.clear();
+            self.spare.push(batch);
+        }
+    }
+}
+
+/// One fresh record on its way through the cluster.
+#[derive(Debug)]
+struct Rumour {
+    scope: ScopeId,
+    bytes: Vec<u8>,
+    left: u32,
+}
+
+/// Fresh records that ride on whatever is sent anyway, each so many times, in turn, so that new ones never starve
+/// old ones.
+#[derive(Debug, Default)]
+pub(crate) struct Gossip {
+    rumours: VecDeque<Rumour>,
+}
+
+impl Gossip {
+    /// Passes a message on in a cluster of so many members; `false` if there is no room for it.
+    pub(crate) fn add(&mut self, scope: ScopeId, message: ScopeMessage, members: usize) -> bool {
+        if self.rumours.len() >= RUMOURS_MAX {
+            return false;
+        }
+        let mut bytes = Vec::new();
+        encode(&mut bytes, &Message::Scoped(message));
+        if bytes.len() > MESSAGES_BYTES_MAX / 2 {
+            return false;
+        }
+        // Three times the rounds that infect everybody on average: the rest is left to anti-entropy.
+        let left = 3 * (members.max(1) + 1).next_power_of_two().ilog2();
+        self.rumours.push_back(Rumour { scope, bytes, left });
+        true
+    }
+
+    /// Whether nothing is on its way.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rumours.is_empty()
+    }
+
+    /// Appends as many rumours as fit below `bytes_max`, each preceded by its scope where that changes. `keep` says
+    /// whether the sending counts.
+    pub(crate) fn fill(&mut self, packet: &mut Vec<u8>, bytes_max: usize, scope: &mut Option<ScopeId>) {
+        const SCOPE_BYTES: usize = 9;
+        for _ in 0..self.rumours.len() {
+            let Some(mut rumour) = self.rumours.pop_front() else { break };
+            if packet.len() + SCOPE_BYTES + rumour.bytes.len() > bytes_max {
+                self.rumours.push_front(rumour);
+                break;
+            }
+            if *scope != Some(rumour.scope) {
+                *scope = Some(rumour.scope);
+                encode(packet, &Message::Scope(rumour.scope));
+            }
+            packet.extend_from_slice(&rumour.bytes);
+            rumour.left -= 1;
+            if rumour.left > 0 {
+                self.rumours.push_back(rumour);
+            }
+        }
+    }
+}

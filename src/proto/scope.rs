@@ -1,0 +1,611 @@
+//! One scope on one node: its replicated state, its members, its children.
+//!
+//! The parts of what it does are in the files below it: [`calls`](self) of users, settling, exchanges, placement.
+//! Which child runs here is decided in `supervision`, whether it may start in `handover`. Whatever changes state
+//! only marks children as dirty; [`Scope::settle_dirty`] acts on them once, at the end of each input.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::group::{ChildKey, Claim, ClaimState, Desired, MemberRecord, Merge, Owned, OwnedKey, Record, Replica, mix};
+use super::handover::Round;
+use super::placement::Candidate;
+use super::shared::Shared;
+use super::supervision::{Child, Local};
+use super::wire::{ScopeMessage, Status};
+use super::{Command, Dot, Identity, InstanceId, Output, RequestId, RunId, ScopeId, ScopeSetup, Time};
+use crate::child::{ChildSpec, Kind, Spec};
+use crate::info::{Event, MemberInfo};
+
+mod calls;
+mod exchange;
+mod listing;
+mod placing;
+mod settling;
+
+use calls::{Direct, Find};
+use exchange::Exchanges;
+use settling::Settling;
+
+/// What is known of an active member of the scope.
+#[derive(Debug)]
+pub(crate) struct ScopeMember {
+    pub(crate) record: Arc<MemberRecord>,
+    addr: SocketAddr,
+    /// The serial number of its record.
+    version: u64,
+    /// The birth of its first record: decides who of two with one name came later.
+    joined: u64,
+    pub(crate) candidate: Candidate,
+    /// The serial number of this node's record that it is known to have.
+    echoed: u64,
+    /// Another live member has its name and came first.
+    is_shadowed: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Scope {
+    pub(crate) id: ScopeId,
+    pub(crate) me: InstanceId,
+    pub(crate) desired: Replica<ChildKey, Desired>,
+    pub(crate) owned: Replica<OwnedKey, Owned>,
+    pub(crate) members: BTreeMap<InstanceId, ScopeMember>,
+    /// Every child that is desired or runs here.
+    pub(crate) children: BTreeMap<ChildKey, Child>,
+    /// Those for which this node collects permissions.
+    pub(crate) waiting: BTreeSet<ChildKey>,
+    /// Those that are neither idle nor simply running here: the safety net looks at them.
+    pub(crate) unstable: BTreeSet<ChildKey>,
+    pub(crate) runs: BTreeMap<RunId, ChildKey>,
+    pub(crate) rounds: u32,
+    /// How many claims say that their member declined.
+    pub(crate) declined: usize,
+    settling: Option<Settling>,
+    startup: Vec<ChildSpec>,
+    /// Calls that wait for this node to settle.
+    queued: VecDeque<(RequestId, Command)>,
+    directs: BTreeMap<ChildKey, Direct>,
+    direct_tokens: u32,
+    finds: BTreeMap<u64, Find>,
+    find_tokens: u64,
+    watchers: BTreeMap<ChildKey, Vec<RequestId>>,
+    exchanges: Exchanges,
+    dirty: Vec<ChildKey>,
+    dirty_members: BTreeSet<InstanceId>,
+    pub(crate) audited: Option<ChildKey>,
+    forged: u32,
+}
+
+impl Scope {
+    pub(crate) fn new(cx: &mut Shared, setup: ScopeSetup) -> Self {
+        let me = cx.me().instance;
+        let id = ScopeId::of(&setup.name);
+        let mut kinds = setup.kinds;
+        kinds.sort();
+        let record = MemberRecord {
+            name: cx.name.clone(),
+            weight: setup.weight.max(1),
+            kinds,
+            labels: setup.labels,
+            version: setup.version,
+            settled: false,
+            draining: cx.draining,
+            left: false,
+        };
+        let mut scope = Scope {
+            id,
+            me,
+            desired: Replica::new(me),
+            owned: Replica::new(me),
+            members: BTreeMap::new(),
+            children: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            unstable: BTreeSet::new(),
+            runs: BTreeMap::new(),
+            rounds: 0,
+            declined: 0,
+            settling: Some(Settling::new(cx.now)),
+            startup: setup.children,
+            queued: VecDeque::new(),
+            directs: BTreeMap::new(),
+            direct_tokens: 0,
+            finds: BTreeMap::new(),
+            find_tokens: 0,
+            watchers: BTreeMap::new(),
+            exchanges: Exchanges::default(),
+            dirty: Vec::new(),
+            dirty_members: BTreeSet::new(),
+            audited: None,
+            forged: 0,
+        };
+        scope.write_member(cx, record);
+        scope.begin_settling(cx);
+        scope
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settling.is_none()
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        if self.is_settled() { Status::Settled } else { Status::Unsettled }
+    }
+
+    /// A hash over everything that is replicated.
+    pub(crate) fn root(&self) -> u64 {
+        self.desired.root().wrapping_add(mix(self.owned.root()))
+    }
+
+    /// What this node says of itself.
+    pub(crate) fn my_record(&self) -> Option<&Record<Owned>> {
+        self.owned.get(&OwnedKey::member(self.me))
+    }
+
+    /// Changes what this node says of itself, and tells everybody.
+    pub(crate) fn change_member(&mut self, cx: &mut Shared, change: impl FnOnce(&mut MemberRecord)) {
+        let Some(member) = self.members.get(&self.me) else { return };
+        let mut record = MemberRecord::clone(&member.record);
+        change(&mut record);
+        self.write_member(cx, record);
+    }
+
+    fn write_member(&mut self, cx: &mut Shared, record: MemberRecord) {
+        let key = OwnedKey::member(self.me);
+        let record = self.owned.write(key.clone(), Owned::Member(Arc::new(record))).clone();
+        self.note_member(cx, self.me, &record);
+        self.publish_owned(cx, key, record);
+    }
+
+    /// Tells the others of a record of one's own.
+    pub(crate) fn publish_owned(&self, cx: &mut Shared, key: OwnedKey, record: Record<Owned>) {
+        let message = ScopeMessage::PutOwned(key, record);
+        if !cx.send_to_all(self.id, message.clone()) {
+            cx.spread(self.id, message);
+        }
+    }
+
+    /// An instance became active: tell it who is here, and find out what it has.
+    pub(crate) fn member_up(&mut self, cx: &mut Shared, identity: Identity) {
+        if let Some(record) = self.my_record() {
+            let put = ScopeMessage::PutOwned(OwnedKey::member(self.me), record.clone());
+            cx.send_scoped(identity, self.id, put);
+        }
+        self.status_wanted(cx, identity);
+        for key in self.waiting.clone() {
+            self.ask_newcomer(cx, &key, identity);
+        }
+        self.pull_soon(cx, identity.instance);
+    }
+
+    /// Instances are not active any more: what they said of themselves is void.
+    pub(crate) fn members_down(&mut self, cx: &mut Shared, gone: &BTreeSet<InstanceId>) {
+        let forgotten = self.owned.forget_writers(|writer| gone.contains(&writer));
+        for (key, record) in forgotten {
+            self.note_owned_gone(cx, &key, &record);
+        }
+        for &instance in gone {
+            self.forget_member(cx, instance);
+            self.peer_lost(cx, instance);
+        }
+        for key in self.waiting.clone() {
+            self.void_round_unless_free(cx, &key, gone);
+        }
+    }
+
+    fn forget_member(&mut self, cx: &mut Shared, instance: InstanceId) {
+        if let Some(member) = self.members.remove(&instance) {
+            cx.event(self.id, Event::MemberDown(member_info(instance, &member)));
+            self.dirty_members.insert(instance);
+        }
+    }
+
+    /// A message about this scope from an active member.
+    pub(crate) fn handle(&mut self, cx: &mut Shared, from: Identity, message: ScopeMessage) {
+        match message {
+            ScopeMessage::Lead { version, echo, record } => self.handle_lead(cx, from, version, echo, record),
+            ScopeMessage::Put(key, record) => {
+                self.take_desired(cx, key, record);
+            }
+            ScopeMessage::PutDirect(key, record) => {
+                let dot = record.dot;
+                if self.take_desired(cx, key.clone(), record) {
+                    cx.send_scoped(from, self.id, ScopeMessage::Ack(key, dot));
+                }
+            }
+            ScopeMessage::Del { key, dot, birth, direct } => {
+                self.take_delete(cx, &key, dot, birth);
+                if direct {
+                    cx.send_scoped(from, self.id, ScopeMessage::Ack(key, dot));
+                }
+            }
+            ScopeMessage::Ack(key, dot) => self.handle_ack(cx, from.instance, &key, dot),
+            ScopeMessage::PutOwned(key, record) => self.take_owned(cx, key, record),
+            ScopeMessage::DelOwned(key, dot) => self.take_owned_delete(cx, &key, dot),
+            ScopeMessage::Ask(ask) => self.handle_ask(cx, from, ask),
+            ScopeMessage::Answer(answer) => self.handle_answer(cx, from, answer),
+            ScopeMessage::StatusRequest => {
+                let status = ScopeMessage::Status(self.status());
+                cx.send_scoped(from, self.id, status);
+            }
+            ScopeMessage::Status(status) => self.handle_status(cx, from, status),
+            ScopeMessage::Find(token, key) => {
+                let found = self.desired.get(&key).cloned();
+                cx.send_scoped(from, self.id, ScopeMessage::Found(token, key, found));
+            }
+            ScopeMessage::Found(token, key, record) => self.handle_found(cx, from, token, key, record),
+            ScopeMessage::Exchange(step) => self.handle_exchange(cx, from, step),
+        }
+    }
+
+    fn handle_lead(
+        &mut self,
+        cx: &mut Shared,
+        from: Identity,
+        version: u64,
+        echo: u64,
+        record: Option<Box<Record<Owned>>>,
+    ) {
+        if let Some(record) = record {
+            self.take_owned(cx, OwnedKey::member(from.instance), *record);
+        }
+        if let Some(member) = self.members.get_mut(&from.instance) {
+            member.echoed = member.echoed.max(echo);
+        }
+        // A newer version than the one held is on its way, or will be told with the next Ask.
+        let _ = version;
+    }
+
+    /// What leads asks and answers to a member: the versions of both records, and this node's until it was echoed.
+    pub(crate) fn lead(&self, to: InstanceId) -> ScopeMessage {
+        let mine = self.my_record();
+        let version = mine.map_or(0, |record| record.dot.n);
+        let (echo, echoed) = self.members.get(&to).map_or((0, 0), |member| (member.version, member.echoed));
+        let record = mine.filter(|_| echoed < version).cloned().map(Box::new);
+        ScopeMessage::Lead { version, echo, record }
+    }
+
+    /// R3 for a desired child; `false` if it was refused or has to be learnt by the pull that is open.
+    pub(crate) fn take_desired(&mut self, cx: &mut Shared, key: ChildKey, record: Record<Desired>) -> bool {
+        if self.desired.is_forged(record.dot) {
+            self.refuse_forged(cx, record.dot);
+            return false;
+        }
+        if self.desired.len() >= cx.config.limits.children_max && self.desired.get(&key).is_none() {
+            cx.stats.refused_limit += 1;
+            return false;
+        }
+        match self.desired.put(key.clone(), record) {
+            Merge::Ignored => {
+                cx.stats.puts_ignored_in_pull += 1;
+                false
+            }
+            Merge::Known | Merge::Lost => true,
+            Merge::Won(displaced) => {
+                self.desired_changed(cx, key, displaced);
+                true
+            }
+        }
+    }
+
+    /// R4 for a desired child.
+    pub(crate) fn take_delete(&mut self, cx: &mut Shared, key: &ChildKey, dot: Dot, birth: u64) {
+        if self.desired.is_forged(dot) {
+            self.refuse_forged(cx, dot);
+        } else if let Some(removed) = self.desired.delete(key, dot, birth) {
+            self.desired_changed(cx, key.clone(), Some(removed));
+        }
+    }
+
+    /// The record of a child changed or went; `displaced` is what was held before.
+    pub(crate) fn desired_changed(&mut self, cx: &mut Shared, key: ChildKey, displaced: Option<Record<Desired>>) {
+        let held = self.desired.get(&key);
+        if let Some(old) = &displaced
+            && old.dot.writer == self.me
+            && let Some(new) = held
+            && new.over != Some(old.dot)
+            && new.value.spec != old.value.spec
+        {
+            let lost = Box::new(Spec::clone(&old.value.spec));
+            cx.event(self.id, Event::StartLost { id: key.id().clone(), lost });
+        }
+        let is_same_kind = matches!((&displaced, held), (Some(old), Some(new)) if old.value.spec == new.value.spec);
+        if held.is_none() {
+            if let Some(child) = self.children.get_mut(&key) {
+                child.owner = None;
+            }
+        } else if !is_same_kind || self.declined > 0 {
+            self.place(&key);
+        }
+        self.dirty.push(key);
+    }
+
+    fn refuse_forged(&mut self, cx: &mut Shared, dot: Dot) {
+        cx.stats.refused_serial += 1;
+        self.forged += 1;
+        tracing::error!(%dot.n, "somebody used a serial number of this instance: state is corrupt or an id is shared");
+        if self.forged == 1 {
+            cx.event(self.id, Event::SerialConflict);
+        }
+    }
+
+    /// A claim or a member record, taken only from the instance that it is about, and only while that is active.
+    pub(crate) fn take_owned(&mut self, cx: &mut Shared, key: OwnedKey, record: Record<Owned>) {
+        let writer = key.instance();
+        if writer == self.me {
+            if self.owned.is_forged(record.dot) {
+                self.refuse_forged(cx, record.dot);
+            }
+            return;
+        }
+        let is_shaped = key.child().is_some() == matches!(record.value, Owned::Claim(_));
+        if record.dot.writer != writer || !is_shaped || cx.membership.identity_of(writer).is_none() {
+            cx.stats.refused_not_member += 1;
+            return;
+        }
+        if self.owned.put(key.clone(), record) == Merge::Ignored {
+            cx.stats.puts_ignored_in_pull += 1;
+        } else {
+            self.note_owned(cx, &key);
+        }
+    }
+
+    fn take_owned_delete(&mut self, cx: &mut Shared, key: &OwnedKey, dot: Dot) {
+        if dot.writer == key.instance()
+            && dot.writer != self.me
+            && cx.membership.identity_of(dot.writer).is_some()
+            && let Some(removed) = self.owned.delete(key, dot, 0)
+        {
+            self.note_owned_gone(cx, key, &removed);
+        }
+    }
+
+    /// A record that a member owns is new here.
+    pub(crate) fn note_owned(&mut self, cx: &mut Shared, key: &OwnedKey) {
+        let Some(record) = self.owned.get(key).cloned() else { return };
+        match (&record.value, key.child()) {
+            (Owned::Member(_), None) => self.note_member(cx, key.instance(), &record),
+            (Owned::Claim(claim), Some(child)) => self.note_claim(&child, claim),
+            _ => cx.stats.refused_malformed += 1,
+        }
+    }
+
+    /// The highest run of a life outlives the claim that told of it, so that epochs rise across a failover.
+    fn note_run(&mut self, child: &ChildKey, claim: &Claim) {
+        let is_same = self.desired.get(child).is_some_and(|record| record.birth == claim.epoch.birth);
+        if let Some(value) = self.desired.value_mut(child).filter(|_| is_same) {
+            value.run = value.run.max(claim.epoch.run);
+        }
+    }
+
+    fn note_claim(&mut self, child: &ChildKey, claim: &Claim) {
+        self.note_run(child, claim);
+        if claim.state == ClaimState::Declined {
+            self.declined += 1;
+            self.place(child);
+            self.dirty.push(child.clone());
+        } else if self.watchers.contains_key(child)
+            || self.directs.contains_key(child)
+            || self.children.get(child).is_some_and(|child| !matches!(child.local, Local::Idle))
+        {
+            self.dirty.push(child.clone());
+        }
+    }
+
+    /// A record that a member owned is gone.
+    pub(crate) fn note_owned_gone(&mut self, cx: &mut Shared, key: &OwnedKey, record: &Record<Owned>) {
+        match (&record.value, key.child()) {
+            (Owned::Claim(claim), Some(child)) => {
+                self.note_run(&child, claim);
+                if claim.state == ClaimState::Declined {
+                    self.declined = self.declined.saturating_sub(1);
+                    self.place(&child);
+                }
+                self.dirty.push(child);
+            }
+            _ if key.instance() != self.me => self.forget_member(cx, key.instance()),
+            _ => {}
+        }
+    }
+
+    fn note_member(&mut self, cx: &mut Shared, instance: InstanceId, record: &Record<Owned>) {
+        let Owned::Member(member) = &record.value else { return };
+        let old = self.members.get(&instance);
+        if old.is_some_and(|old| old.version >= record.dot.n) {
+            return;
+        }
+        let (joined, echoed) = old.map_or((record.birth, 0), |old| (old.joined, old.echoed));
+        let is_new = old.is_none();
+        let identity = if instance == self.me { Some(cx.me()) } else { cx.membership.identity_of(instance) };
+        let Some(identity) = identity else { return };
+        let entry = ScopeMember {
+            record: member.clone(),
+            addr: identity.addr,
+            version: record.dot.n,
+            joined,
+            candidate: Candidate::new(member.name.clone(), member.weight),
+            echoed,
+            is_shadowed: false,
+        };
+        if is_new && instance != self.me {
+            cx.event(self.id, Event::MemberUp(member_info(instance, &entry)));
+        }
+        self.members.insert(instance, entry);
+        self.dirty_members.insert(instance);
+    }
+
+    /// Acts on everything that changed since the last input.
+    pub(crate) fn settle_dirty(&mut self, cx: &mut Shared) {
+        if !self.dirty_members.is_empty() {
+            let changed = std::mem::take(&mut self.dirty_members);
+            self.find_shadowed(cx);
+            self.place_all(&changed);
+            self.publish_members(cx);
+        }
+        while let Some(key) = self.dirty.pop() {
+            self.reconcile(cx, &key);
+            self.tell_watchers(cx, &key);
+        }
+    }
+
+    /// Of two live members with one name the one that came later owns nothing.
+    fn find_shadowed(&mut self, cx: &mut Shared) {
+        let mut first: BTreeMap<Arc<str>, (u64, InstanceId)> = BTreeMap::new();
+        for (&instance, member) in &self.members {
+            let key = (member.joined, instance);
+            let best = first.entry(member.record.name.clone()).or_insert(key);
+            *best = (*best).min(key);
+        }
+        let mut conflicts = Vec::new();
+        for (&instance, member) in &mut self.members {
+            let shadowed = first.get(&member.record.name).is_some_and(|&(_, winner)| winner != instance);
+            if shadowed && !member.is_shadowed {
+                conflicts.push((instance, member.record.name.clone()));
+            }
+            if shadowed != member.is_shadowed {
+                self.dirty_members.insert(instance);
+            }
+            member.is_shadowed = shadowed;
+        }
+        let changed = std::mem::take(&mut self.dirty_members);
+        if !changed.is_empty() {
+            self.place_all(&changed);
+        }
+        for (instance, name) in conflicts {
+            let Some(loser) = self.members.get(&instance).map(|member| member.addr) else { continue };
+            tracing::warn!(%name, %loser, "two live members have one name");
+            cx.event(self.id, Event::NameConflict { name, loser });
+        }
+    }
+
+    fn publish_members(&self, cx: &mut Shared) {
+        let mut members: Vec<MemberInfo> =
+            self.members.iter().map(|(&instance, member)| member_info(instance, member)).collect();
+        members.sort_by(|a, b| a.name.cmp(&b.name).then(a.instance.cmp(&b.instance)));
+        cx.outputs.push_back(Output::Members { scope: self.id, members });
+    }
+
+    /// The others had declared this node down: nothing that was permitted before counts, and what this node says of
+    /// itself has been forgotten there.
+    pub(crate) fn rejoined(&mut self, cx: &mut Shared) {
+        self.void_all_rounds(cx);
+        let mine: Vec<_> = self
+            .owned
+            .iter()
+            .filter(|(key, _)| key.instance() == self.me)
+            .map(|(key, record)| (key.clone(), record.clone()))
+            .collect();
+        for (key, record) in mine {
+            self.publish_owned(cx, key, record);
+        }
+        let all: Vec<_> = cx.membership.active().keys().copied().collect();
+        for instance in all {
+            self.pull_soon(cx, instance);
+        }
+        cx.event(self.id, Event::Rejoined);
+    }
+
+    /// The clock jumped, or this node is new to the others: every permission is void.
+    pub(crate) fn void_all_rounds(&mut self, cx: &mut Shared) {
+        for key in self.waiting.clone() {
+            self.begin_round(cx, &key);
+        }
+    }
+
+    /// What this node knows of a kind.
+    pub(crate) fn knows(&self, kind: &Kind) -> bool {
+        self.members.values().any(|member| member.record.kinds.binary_search(kind).is_ok())
+    }
+
+    /// The live claims of others on a child.
+    pub(crate) fn foreign_claims(&self, key: &ChildKey) -> Vec<(InstanceId, Dot, Arc<Claim>)> {
+        let mut claims = self.claims(key);
+        claims.retain(|(instance, _, claim)| *instance != self.me && claim.is_live());
+        claims
+    }
+
+    /// Every claim on a child.
+    pub(crate) fn claims(&self, key: &ChildKey) -> Vec<(InstanceId, Dot, Arc<Claim>)> {
+        let first = OwnedKey::claim(key, InstanceId::new(0));
+        let last = OwnedKey::claim(key, InstanceId::new(u64::MAX));
+        self.owned
+            .range(first..=last)
+            .filter_map(|(key, record)| match &record.value {
+                Owned::Claim(claim) => Some((key.instance(), record.dot, claim.clone())),
+                Owned::Member(_) => None,
+            })
+            .collect()
+    }
+
+    /// What is replicated of a child.
+    pub(crate) fn life(&self, key: &ChildKey) -> Option<(Dot, u64, Arc<Spec>, u32)> {
+        let record = self.desired.get(key)?;
+        Some((record.dot, record.birth, record.value.spec.clone(), record.value.run))
+    }
+
+    /// Marks a child whose claim this node changed, if somebody waits for it.
+    pub(crate) fn mark_watched(&mut self, key: &ChildKey) {
+        if self.watchers.contains_key(key) {
+            self.mark(key);
+        }
+    }
+
+    /// Marks a child to be looked at, at the end of this input.
+    pub(crate) fn mark(&mut self, key: &ChildKey) {
+        self.dirty.push(key.clone());
+    }
+
+    /// Whether a member is active; the node itself always is.
+    pub(crate) fn is_active(&self, cx: &Shared, instance: InstanceId) -> bool {
+        instance == self.me || cx.membership.identity_of(instance).is_some()
+    }
+
+    /// R6: forgets what dead writers without a record have written, beyond the bound, the lowest births first.
+    pub(crate) fn prune(&mut self, cx: &Shared) {
+        const DEAD_WRITERS_MAX: usize = 65_536;
+        if self.desired.seen().len() <= DEAD_WRITERS_MAX {
+            return;
+        }
+        let live: BTreeSet<InstanceId> = self.desired.iter().map(|(_, record)| record.dot.writer).collect();
+        let startup: BTreeSet<InstanceId> = self.startup.iter().map(|spec| self.startup_dot(spec).writer).collect();
+        let dead: Vec<_> = self
+            .desired
+            .seen()
+            .writers()
+            .filter(|writer| !live.contains(writer) && !startup.contains(writer) && !self.is_active(cx, *writer))
+            .collect();
+        let excess = dead.len().saturating_sub(DEAD_WRITERS_MAX);
+        self.desired.prune(&dead[..excess]);
+    }
+
+    /// The round of a child, waiting or challenging.
+    pub(crate) fn round_of(&mut self, key: &ChildKey) -> Option<&mut Round> {
+        match &mut self.children.get_mut(key)?.local {
+            Local::Idle => None,
+            Local::Waiting(round) => Some(round),
+            Local::Active(run) => run.challenge.as_deref_mut(),
+        }
+    }
+}
+
+pub(crate) fn member_info(instance: InstanceId, member: &ScopeMember) -> MemberInfo {
+    let record = &member.record;
+    MemberInfo {
+        name: record.name.clone(),
+        addr: member.addr,
+        instance,
+        weight: record.weight,
+        kinds: record.kinds.clone(),
+        settled: record.settled,
+        draining: record.draining,
+    }
+}
+
+/// Where the audit stands, and when rumours of time matter: see [`Scope::sync`].
+pub(crate) const AUDIT_PER_SYNC: usize = 1_000;
+
+/// How long something lasted, for the statistics of duplicates.
+pub(crate) fn nanos(from: Time, to: Time) -> u64 {
+    u64::try_from(to.since(from).as_nanos()).unwrap_or(u64::MAX)
+}

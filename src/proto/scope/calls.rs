@@ -1,0 +1,332 @@
+//! What users ask of a scope, and how it is made sure that it reaches who must act on it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{Command, Scope};
+use crate::child::{ChildId, ChildSpec};
+use crate::error::{StartError, TerminateError, Unavailable, UpdateError, WaitError};
+use crate::proto::group::{ChildKey, Desired, Record};
+use crate::proto::shared::{ASK_RETRY_MAX, Alarm, FANOUT_MAX, Shared};
+use crate::proto::wire::{INLINE_SPEC_BYTES_MAX, ScopeMessage};
+use crate::proto::{Dot, Identity, InstanceId, Reply, RequestId, Wakeup};
+
+/// How often a direct message is sent; after that it is left to gossip and anti-entropy.
+const DIRECT_TRIES_MAX: u16 = 12;
+
+/// A write on its way to those who must act on it, or whose acknowledgement somebody waits for.
+#[derive(Debug)]
+pub(super) struct Direct {
+    token: u32,
+    dot: Dot,
+    /// `None`: the record itself, as it stands. Otherwise its removal, with the remover's highest birth.
+    removal: Option<u64>,
+    pending: BTreeSet<InstanceId>,
+    tries: u16,
+    /// Who is to be told after so many acknowledgements.
+    waits: Option<(RequestId, usize, Reply)>,
+}
+
+/// A search for a child that this node does not hold.
+#[derive(Debug)]
+pub(super) struct Find {
+    request: RequestId,
+    key: ChildKey,
+    replicated: usize,
+    pending: BTreeSet<InstanceId>,
+}
+
+impl Scope {
+    /// A call of a user. Until this node has settled it waits.
+    pub(crate) fn call(&mut self, cx: &mut Shared, request: RequestId, command: Command) {
+        if !self.is_settled() {
+            if self.queued.len() < cx.config.limits.waiting_calls_max {
+                self.queued.push_back((request, command));
+            } else {
+                cx.stats.refused_limit += 1;
+                cx.reply(request, Reply::Unavailable(Unavailable::Busy));
+            }
+            return;
+        }
+        match command {
+            Command::Start { spec, replicated, .. } => self.start_child(cx, request, spec, replicated),
+            Command::Update { spec, replicated, .. } => self.update_child(cx, request, spec, replicated),
+            Command::Terminate { id, replicated, .. } => self.terminate_child(cx, request, id, replicated),
+            Command::WhichChildren { which, .. } => {
+                let children = self.list(which);
+                cx.reply(request, Reply::Children(children));
+            }
+            Command::Whereis { id, .. } => {
+                let location = self.locate(&ChildKey::new(id));
+                cx.reply(request, Reply::Whereis(location));
+            }
+            Command::WaitUntilRunning { id, .. } => self.wait_until_running(cx, request, id),
+            Command::JoinScope(_) | Command::Leave { .. } => {
+                debug_assert!(false, "commands of the node do not reach a scope");
+            }
+        }
+    }
+
+    /// Nobody waits for the answer any more.
+    pub(crate) fn cancel(&mut self, request: RequestId) {
+        self.queued.retain(|(queued, _)| *queued != request);
+        self.finds.retain(|_, find| find.request != request);
+        self.watchers.retain(|_, requests| {
+            requests.retain(|waiting| *waiting != request);
+            !requests.is_empty()
+        });
+        for direct in self.directs.values_mut() {
+            direct.waits.take_if(|(waiting, ..)| *waiting == request);
+        }
+    }
+
+    /// The node is gone: nothing more will be answered.
+    pub(crate) fn refuse_calls(&mut self, cx: &mut Shared) {
+        let queued = self.queued.drain(..).map(|(request, _)| request);
+        let finds = std::mem::take(&mut self.finds).into_values().map(|find| find.request);
+        let watchers = std::mem::take(&mut self.watchers).into_values().flatten();
+        let all: Vec<_> = queued.chain(finds).chain(watchers).collect();
+        for request in all {
+            cx.reply(request, Reply::Unavailable(Unavailable::NodeGone));
+        }
+    }
+
+    fn start_child(&mut self, cx: &mut Shared, request: RequestId, spec: ChildSpec, replicated: usize) {
+        let key = ChildKey::new(spec.id.clone());
+        let refusal = match self.desired.get(&key) {
+            Some(held) if *held.value.spec == spec.spec => {
+                cx.reply(request, Reply::Started(Ok(false)));
+                return;
+            }
+            Some(held) => StartError::AlreadyStarted { existing: Box::new((*held.value.spec).clone()) },
+            None if cx.draining => StartError::Unavailable(Unavailable::Leaving),
+            None if self.desired.len() >= cx.config.limits.children_max => {
+                cx.stats.refused_limit += 1;
+                StartError::Unavailable(Unavailable::Busy)
+            }
+            None => {
+                self.write_desired(cx, &key, spec);
+                self.send_desired(cx, &key, (request, replicated, Reply::Started(Ok(true))));
+                return;
+            }
+        };
+        cx.reply(request, Reply::Started(Err(refusal)));
+    }
+
+    fn update_child(&mut self, cx: &mut Shared, request: RequestId, spec: ChildSpec, replicated: usize) {
+        let key = ChildKey::new(spec.id.clone());
+        match self.desired.get(&key) {
+            None => cx.reply(request, Reply::Updated(Err(UpdateError::NotFound))),
+            Some(held) if *held.value.spec == spec.spec => cx.reply(request, Reply::Updated(Ok(()))),
+            Some(_) => {
+                self.write_desired(cx, &key, spec);
+                self.send_desired(cx, &key, (request, replicated, Reply::Updated(Ok(()))));
+            }
+        }
+    }
+
+    fn write_desired(&mut self, cx: &mut Shared, key: &ChildKey, spec: ChildSpec) {
+        let displaced = self.desired.get(key).cloned();
+        self.desired.write(key.clone(), Desired { spec: Arc::new(spec.spec), run: 0 });
+        self.desired_changed(cx, key.clone(), displaced);
+    }
+
+    fn terminate_child(&mut self, cx: &mut Shared, request: RequestId, id: ChildId, replicated: usize) {
+        let key = ChildKey::new(id);
+        if self.desired.get(&key).is_some() {
+            self.remove_desired(cx, &key, Some((request, replicated, Reply::Terminated(Ok(())))));
+            return;
+        }
+        let candidates = if cx.membership.active().len() <= FANOUT_MAX {
+            cx.membership.active().keys().copied().collect()
+        } else {
+            self.likely_owners(&key, 3)
+        };
+        let asked: Vec<Identity> =
+            candidates.iter().filter_map(|&instance| cx.membership.identity_of(instance)).collect();
+        if asked.is_empty() {
+            cx.reply(request, Reply::Terminated(Err(TerminateError::NotFound)));
+            return;
+        }
+        self.find_tokens += 1;
+        let token = self.find_tokens;
+        let pending = asked.iter().map(|identity| identity.instance).collect();
+        cx.outbox.push_to_all(asked.into_iter(), self.id, ScopeMessage::Find(token, key.clone()));
+        self.finds.insert(token, Find { request, key, replicated, pending });
+        cx.set_timer(2 * ASK_RETRY_MAX, Wakeup::Call, Alarm::Find(self.id, token));
+    }
+
+    pub(super) fn handle_found(
+        &mut self,
+        cx: &mut Shared,
+        from: Identity,
+        token: u64,
+        key: ChildKey,
+        record: Option<Record<Desired>>,
+    ) {
+        let Some(find) = self.finds.get_mut(&token).filter(|find| find.key == key) else { return };
+        find.pending.remove(&from.instance);
+        let is_last = find.pending.is_empty();
+        if let Some(record) = record {
+            self.take_desired(cx, key.clone(), record);
+        }
+        if self.desired.get(&key).is_some() || is_last {
+            self.end_find(cx, token);
+        }
+    }
+
+    /// The search is over, answered or not.
+    pub(crate) fn end_find(&mut self, cx: &mut Shared, token: u64) {
+        let Some(find) = self.finds.remove(&token) else { return };
+        if self.desired.get(&find.key).is_some() {
+            self.remove_desired(cx, &find.key, Some((find.request, find.replicated, Reply::Terminated(Ok(())))));
+        } else {
+            cx.reply(find.request, Reply::Terminated(Err(TerminateError::NotFound)));
+        }
+    }
+
+    fn wait_until_running(&mut self, cx: &mut Shared, request: RequestId, id: ChildId) {
+        let key = ChildKey::new(id);
+        if self.desired.get(&key).is_none() {
+            cx.reply(request, Reply::Running(Err(WaitError::NotFound)));
+            return;
+        }
+        self.watchers.entry(key.clone()).or_default().push(request);
+        self.tell_watchers(cx, &key);
+    }
+
+    /// R2: removes a child everywhere.
+    pub(crate) fn remove_desired(&mut self, cx: &mut Shared, key: &ChildKey, waits: Option<(RequestId, usize, Reply)>) {
+        let owner = self.owner(key);
+        let Some(removed) = self.desired.remove(key) else { return };
+        let (dot, birth) = (removed.dot, self.desired.top());
+        let mut direct: BTreeSet<InstanceId> =
+            self.foreign_claims(key).into_iter().map(|(instance, ..)| instance).collect();
+        direct.extend(owner.filter(|owner| *owner != self.me));
+        self.add_witnesses(cx, &mut direct, waits.as_ref().map_or(0, |(_, count, _)| *count));
+        self.desired_changed(cx, key.clone(), Some(removed));
+        let del = |direct| ScopeMessage::Del { key: key.clone(), dot, birth, direct };
+        let others: Vec<_> =
+            cx.membership.active().values().filter(|identity| !direct.contains(&identity.instance)).copied().collect();
+        if cx.membership.active().len() <= FANOUT_MAX {
+            cx.outbox.push_to_all(others.into_iter(), self.id, del(false));
+        }
+        cx.spread(self.id, del(false));
+        self.send_direct(cx, key, dot, Some(birth), direct, waits);
+    }
+
+    fn send_desired(&mut self, cx: &mut Shared, key: &ChildKey, waits: (RequestId, usize, Reply)) {
+        let Some(record) = self.desired.get(key) else { return };
+        let dot = record.dot;
+        let mut direct: BTreeSet<InstanceId> =
+            self.foreign_claims(key).into_iter().map(|(instance, ..)| instance).collect();
+        direct.extend(self.owner(key).filter(|owner| *owner != self.me));
+        self.add_witnesses(cx, &mut direct, waits.1);
+        self.publish_desired(cx, key);
+        self.send_direct(cx, key, dot, None, direct, Some(waits));
+    }
+
+    /// Passes a record on where the owner's Asks will not: an owner tells every member in its Asks.
+    pub(super) fn publish_desired(&self, cx: &mut Shared, key: &ChildKey) {
+        let Some(record) = self.desired.get(key) else { return };
+        let is_told_by_asks = self.owner(key).is_some() && record.value.spec.args.len() <= INLINE_SPEC_BYTES_MAX;
+        let put = ScopeMessage::Put(key.clone(), record.clone());
+        if !is_told_by_asks {
+            cx.send_to_all(self.id, put.clone());
+        }
+        if !is_told_by_asks || cx.size() > FANOUT_MAX {
+            cx.spread(self.id, put);
+        }
+    }
+
+    /// Adds members until as many are told as have to acknowledge.
+    fn add_witnesses(&self, cx: &mut Shared, direct: &mut BTreeSet<InstanceId>, count: usize) {
+        if direct.len() < count {
+            for identity in cx.membership.sample(cx.membership.active().len()) {
+                if direct.len() >= count {
+                    break;
+                }
+                direct.insert(identity.instance);
+            }
+        }
+    }
+
+    fn send_direct(
+        &mut self,
+        cx: &mut Shared,
+        key: &ChildKey,
+        dot: Dot,
+        removal: Option<u64>,
+        pending: BTreeSet<InstanceId>,
+        waits: Option<(RequestId, usize, Reply)>,
+    ) {
+        let waits = match waits {
+            Some((request, count, reply)) if count.min(pending.len()) == 0 => {
+                cx.reply(request, reply);
+                None
+            }
+            Some((request, count, reply)) => Some((request, count.min(pending.len()), reply)),
+            None => None,
+        };
+        if pending.is_empty() {
+            return;
+        }
+        self.direct_tokens = self.direct_tokens.wrapping_add(1);
+        let token = self.direct_tokens;
+        if let Some(older) = self.directs.insert(key.clone(), Direct { token, dot, removal, pending, tries: 0, waits })
+            && let Some((request, _, reply)) = older.waits
+        {
+            // A later write took over; whoever has that one needs the earlier one no more.
+            cx.reply(request, reply);
+        }
+        self.repeat_direct(cx, key, token);
+    }
+
+    /// Sends a direct message to those who have not acknowledged it.
+    pub(crate) fn repeat_direct(&mut self, cx: &mut Shared, key: &ChildKey, token: u32) {
+        let Some(direct) = self.directs.get_mut(key).filter(|direct| direct.token == token) else { return };
+        direct.tries += 1;
+        direct.pending.retain(|instance| cx.membership.identity_of(*instance).is_some());
+        if direct.removal.is_none() && direct.tries > 1 {
+            let owner = self.children.get(key).and_then(|child| child.owner);
+            direct.pending.extend(owner.filter(|owner| *owner != self.me));
+        }
+        let message = match direct.removal {
+            Some(birth) => Some(ScopeMessage::Del { key: key.clone(), dot: direct.dot, birth, direct: true }),
+            None => self
+                .desired
+                .get(key)
+                .filter(|record| record.dot == direct.dot)
+                .map(|record| ScopeMessage::PutDirect(key.clone(), record.clone())),
+        };
+        let is_over = direct.pending.is_empty() || (direct.tries > DIRECT_TRIES_MAX && direct.waits.is_none());
+        let (Some(message), false) = (message, is_over) else {
+            let ended = self.directs.remove(key);
+            if let Some((request, _, reply)) = ended.and_then(|direct| direct.waits) {
+                cx.reply(request, reply);
+            }
+            return;
+        };
+        let to: Vec<_> = direct.pending.iter().filter_map(|instance| cx.membership.identity_of(*instance)).collect();
+        let retry = cx.ask_retry(direct.tries);
+        cx.outbox.push_to_all(to.into_iter(), self.id, message);
+        cx.set_timer(retry, Wakeup::Ask, Alarm::Direct(self.id, key.clone(), token));
+    }
+
+    /// A member has what it was told directly. An Ask for the life says so too.
+    pub(crate) fn handle_ack(&mut self, cx: &mut Shared, from: InstanceId, key: &ChildKey, dot: Dot) {
+        let Some(direct) = self.directs.get_mut(key).filter(|direct| direct.dot == dot) else { return };
+        if !direct.pending.remove(&from) {
+            return;
+        }
+        if let Some((_, count, _)) = &mut direct.waits {
+            *count -= 1;
+        }
+        if let Some((request, _, reply)) = direct.waits.take_if(|(_, count, _)| *count == 0) {
+            cx.reply(request, reply);
+        }
+        if direct.pending.is_empty() {
+            self.directs.remove(key);
+        }
+    }
+}

@@ -1,0 +1,534 @@
+//! Anti-entropy: one node pulls from another what differs, by the rules R5 of the group protocol.
+//!
+//! An exchange is two independent pulls. In each, `q` asks and `p` tells. `p` takes the snapshot of what it has seen
+//! first; `q` adopts it last, when everything that differed has been told. In between both descend their tries of
+//! sums, in turns, and `p` lists the spans that differ, a chunk at a time, as `q` asks for more.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::Scope;
+use crate::proto::group::replica::{Key, Span, Value};
+use crate::proto::group::seen::Bucket;
+use crate::proto::group::{ChildKey, Desired, Owned, OwnedKey, Replica, Seen, trie};
+use crate::proto::shared::{Alarm, Shared};
+use crate::proto::wire::{Buckets, Exchange, FRAME_BYTES_TARGET, Message, SeenSums, Snap, Status, Step};
+use crate::proto::{Dot, Identity, InstanceId, Time, Wakeup};
+
+/// A pull that makes no progress for so long is given up.
+const PULL_TIMEOUT: Duration = Duration::from_secs(3);
+/// The same peer's root has to differ for so long before it is looked at: a change that is just spreading is none.
+const DIFFER_MIN: Duration = Duration::from_millis(500);
+/// At most one pull per this time, unless a member came or came back.
+const PULL_INTERVAL: Duration = Duration::from_secs(1);
+/// Pulls that one node serves in one scope at once; whoever comes later asks somebody else or again.
+const SERVED_MAX: usize = 16;
+/// A served pull that is not continued for so long is forgotten.
+const SERVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Peers to pull from that are remembered.
+const QUEUE_MAX: usize = 1_024;
+/// How deep a bucket level or a descent may be asked for.
+const LEVEL_MAX: u8 = 5;
+
+/// A pull of this node.
+#[derive(Debug)]
+struct Pull {
+    from: InstanceId,
+    session: u32,
+    /// What this node had seen when it asked.
+    base: Option<(Seen, Seen)>,
+    depths: (u8, u8),
+    is_settled: bool,
+    progress: Time,
+}
+
+/// A pull that another node makes here.
+#[derive(Debug)]
+struct Serve {
+    /// What this node had seen when it was asked, and then what the other one has.
+    seen: (Seen, Seen),
+    levels: (u8, u8),
+    depths: (u8, u8),
+    desired: VecDeque<(u64, u64)>,
+    owned: VecDeque<(u64, u64)>,
+    used: Time,
+}
+
+/// What a node remembers of its exchanges in a scope.
+#[derive(Debug, Default)]
+pub(super) struct Exchanges {
+    pull: Option<Pull>,
+    sessions: u32,
+    queue: VecDeque<InstanceId>,
+    served: BTreeMap<(InstanceId, u32), Serve>,
+    /// Since when a peer's root has differed.
+    differing: BTreeMap<InstanceId, Time>,
+    last_pull: Option<Time>,
+}
+
+fn buckets(map: BTreeMap<u32, Bucket>) -> Buckets {
+    map.into_iter().collect()
+}
+
+fn is_sane(buckets: &Buckets, level: u8) -> bool {
+    buckets
+        .iter()
+        .all(|(index, bucket)| trie::is_node(level, *index) && bucket.iter().all(|(_, ranges)| ranges.is_well_formed()))
+}
+
+fn snap<K: Key, V: Value + Clone>(replica: &Replica<K, V>, theirs: &SeenSums) -> Snap {
+    Snap {
+        top: replica.top(),
+        seen: buckets(replica.seen().differing(usize::from(theirs.level), &theirs.sums)),
+        depth: replica.depth() as u8,
+        sums: replica.sums_below(0, 0),
+    }
+}
+
+/// One step down: which children of the nodes that the peer named differ, and so have to be listed (at the level
+/// where the lister's leaves are, or where one side is empty) or looked into.
+fn descend<K: Key, V: Value + Clone>(
+    replica: &Replica<K, V>,
+    depth: u8,
+    theirs: &[(u8, u32, Vec<u64>)],
+) -> Option<Step> {
+    let mut step = Step::default();
+    for (level, index, sums) in theirs {
+        if *level >= LEVEL_MAX || !trie::is_node(*level, *index) || sums.len() != trie::ARITY {
+            return None;
+        }
+        let below = level + 1;
+        for (offset, (mine, theirs)) in replica.sums_below(*level, *index).into_iter().zip(sums).enumerate() {
+            let child = index * trie::ARITY as u32 + offset as u32;
+            if mine == *theirs {
+                continue;
+            }
+            if below >= depth || mine == 0 || *theirs == 0 {
+                step.list.push((below, child));
+            } else {
+                step.nodes.push((below, child, replica.sums_below(below, child)));
+            }
+        }
+    }
+    Some(step)
+}
+
+impl Scope {
+    /// A member should be pulled from as soon as possible.
+    pub(crate) fn pull_soon(&mut self, cx: &mut Shared, instance: InstanceId) {
+        let is_queued = self.exchanges.queue.contains(&instance)
+            || self.exchanges.pull.as_ref().is_some_and(|pull| pull.from == instance);
+        if !is_queued && self.exchanges.queue.len() < QUEUE_MAX {
+            self.exchanges.queue.push_back(instance);
+        }
+        self.next_pull(cx);
+    }
+
+    /// A member told the root of its state.
+    pub(crate) fn handle_root(&mut self, cx: &mut Shared, from: Identity, root: u64) {
+        if root == self.root() {
+            self.exchanges.differing.remove(&from.instance);
+            return;
+        }
+        let now = cx.now;
+        let since = *self.exchanges.differing.entry(from.instance).or_insert(now);
+        let has_rested = self.exchanges.last_pull.is_none_or(|last| now.since(last) >= PULL_INTERVAL);
+        let is_new = cx.peers.get(&from.instance).is_some_and(|peer| now.since(peer.up_since) < 2 * PULL_INTERVAL);
+        if (has_rested && now.since(since) >= DIFFER_MIN) || (is_new && since == now) {
+            self.pull_soon(cx, from.instance);
+        }
+    }
+
+    /// Starts the next pull, if none is open.
+    fn next_pull(&mut self, cx: &mut Shared) {
+        while self.exchanges.pull.is_none() {
+            let Some(from) = self.exchanges.queue.pop_front() else { return };
+            let Some(identity) = cx.membership.identity_of(from) else { continue };
+            self.exchanges.sessions = self.exchanges.sessions.wrapping_add(1);
+            let session = self.exchanges.sessions;
+            let base = (self.desired.seen().clone(), self.owned.seen().clone());
+            let sums = |seen: &Seen| SeenSums { level: seen.depth() as u8, sums: seen.sums(seen.depth()) };
+            let pull =
+                Exchange::Pull { session, members: cx.membership.hash(), desired: sums(&base.0), owned: sums(&base.1) };
+            self.exchanges.last_pull = Some(cx.now);
+            self.exchanges.differing.remove(&from);
+            self.exchanges.pull =
+                Some(Pull { from, session, base: Some(base), depths: (0, 0), is_settled: false, progress: cx.now });
+            self.send_step(cx, identity, pull);
+            cx.set_timer(PULL_TIMEOUT, Wakeup::Stream, Alarm::Exchange(self.id));
+        }
+    }
+
+    fn send_step(&self, cx: &mut Shared, to: Identity, step: Exchange) {
+        cx.send_exchange(to, self.id, step);
+    }
+
+    /// Gives up a pull that stands still, forgets served ones that do, and goes on with the next.
+    pub(crate) fn look_after_exchanges(&mut self, cx: &mut Shared) {
+        let now = cx.now;
+        if let Some(pull) = &self.exchanges.pull {
+            if now.since(pull.progress) >= PULL_TIMEOUT {
+                self.abort_pull(cx);
+            } else {
+                let rest = (pull.progress + PULL_TIMEOUT).since(now);
+                cx.set_timer(rest, Wakeup::Stream, Alarm::Exchange(self.id));
+            }
+        }
+        self.exchanges.served.retain(|_, serve| now.since(serve.used) < SERVE_TIMEOUT);
+        self.next_pull(cx);
+    }
+
+    fn abort_pull(&mut self, cx: &mut Shared) {
+        if let Some(pull) = self.exchanges.pull.take() {
+            cx.stats.pulls_aborted += 1;
+            self.desired.abort_pull();
+            self.owned.abort_pull();
+            // The peer may be fine and the stream not: it is asked again when its root is next seen to differ, and
+            // at once while this node has no other source.
+            if !self.is_settled() || cx.resync.contains(&pull.from) {
+                self.exchanges.queue.push_back(pull.from);
+            }
+        }
+    }
+
+    /// A member is gone, and with it what was being exchanged.
+    pub(super) fn peer_lost(&mut self, cx: &mut Shared, instance: InstanceId) {
+        self.exchanges.queue.retain(|queued| *queued != instance);
+        self.exchanges.differing.remove(&instance);
+        self.stream_lost(cx, instance);
+    }
+
+    /// The stream to a member broke.
+    pub(crate) fn stream_lost(&mut self, cx: &mut Shared, instance: InstanceId) {
+        self.exchanges.served.retain(|(other, _), _| *other != instance);
+        if self.exchanges.pull.as_ref().is_some_and(|pull| pull.from == instance) {
+            self.abort_pull(cx);
+            self.next_pull(cx);
+        }
+    }
+
+    pub(super) fn handle_exchange(&mut self, cx: &mut Shared, from: Identity, step: Exchange) {
+        let is_fine = match step {
+            Exchange::Pull { session, members, desired, owned } => {
+                self.serve_pull(cx, from, session, members, &desired, &owned)
+            }
+            Exchange::Descend { session, seen, desired, owned } if self.is_pulling(from, session) => {
+                debug_assert!(seen.is_none(), "only the puller tells what it has seen");
+                self.pull_descend(cx, from, &desired, &owned)
+            }
+            Exchange::Descend { session, seen, desired, owned } => {
+                self.serve_descend(cx, from, session, seen, desired, owned)
+            }
+            Exchange::More { session } => self.serve_more(cx, from, session),
+            Exchange::Snap { session, settled, desired, owned } if self.is_pulling(from, session) => {
+                self.pull_snap(cx, from, settled, desired, owned)
+            }
+            Exchange::Spans { session, last, desired, owned } if self.is_pulling(from, session) => {
+                self.pull_spans(cx, from, last, desired, owned)
+            }
+            Exchange::Busy { session } if self.is_pulling(from, session) => {
+                self.abort_pull(cx);
+                self.next_pull(cx);
+                true
+            }
+            Exchange::Snap { .. } | Exchange::Spans { .. } | Exchange::Busy { .. } => true,
+        };
+        if !is_fine {
+            cx.stats.refused_malformed += 1;
+            if self.exchanges.pull.as_ref().is_some_and(|pull| pull.from == from.instance) {
+                self.abort_pull(cx);
+                self.next_pull(cx);
+            }
+        }
+    }
+
+    fn is_pulling(&self, from: Identity, session: u32) -> bool {
+        self.exchanges.pull.as_ref().is_some_and(|pull| pull.from == from.instance && pull.session == session)
+    }
+
+    // What p does.
+
+    fn serve_pull(
+        &mut self,
+        cx: &mut Shared,
+        from: Identity,
+        session: u32,
+        members: u64,
+        desired: &SeenSums,
+        owned: &SeenSums,
+    ) -> bool {
+        let is_sane =
+            |sums: &SeenSums| sums.level <= LEVEL_MAX && sums.sums.len() == trie::ARITY.pow(sums.level.into());
+        if !is_sane(desired) || !is_sane(owned) {
+            return false;
+        }
+        if members != cx.membership.hash() {
+            let table = cx.membership.table();
+            cx.send(from, &Message::Table(table));
+        }
+        if self.exchanges.served.len() >= SERVED_MAX {
+            self.send_step(cx, from, Exchange::Busy { session });
+            return true;
+        }
+        let serve = Serve {
+            seen: (self.desired.seen().clone(), self.owned.seen().clone()),
+            levels: (desired.level, owned.level),
+            depths: (self.desired.depth() as u8, self.owned.depth() as u8),
+            desired: VecDeque::new(),
+            owned: VecDeque::new(),
+            used: cx.now,
+        };
+        self.exchanges.served.insert((from.instance, session), serve);
+        let settled = self.status() == Status::Settled;
+        let desired = snap(&self.desired, desired);
+        let owned = snap(&self.owned, owned);
+        self.send_step(cx, from, Exchange::Snap { session, settled, desired, owned });
+        true
+    }
+
+    fn serve_descend(
+        &mut self,
+        cx: &mut Shared,
+        from: Identity,
+        session: u32,
+        seen: Option<Box<(Buckets, Buckets)>>,
+        desired: Step,
+        owned: Step,
+    ) -> bool {
+        let Some(serve) = self.exchanges.served.get_mut(&(from.instance, session)) else { return true };
+        serve.used = cx.now;
+        if let Some(seen) = seen {
+            let (theirs_desired, theirs_owned) = *seen;
+            if !is_sane(&theirs_desired, serve.levels.0) || !is_sane(&theirs_owned, serve.levels.1) {
+                return false;
+            }
+            // Where the sums were equal, what this node had seen then is what the other one had seen.
+            serve.seen.0.replace(serve.levels.0.into(), &theirs_desired.into_iter().collect(), |_| true);
+            serve.seen.1.replace(serve.levels.1.into(), &theirs_owned.into_iter().collect(), |_| true);
+        }
+        let (Some(mut next_desired), Some(mut next_owned)) = (
+            descend(&self.desired, serve.depths.0, &desired.nodes),
+            descend(&self.owned, serve.depths.1, &owned.nodes),
+        ) else {
+            return false;
+        };
+        for (step, mine, spans) in
+            [(&desired, &mut next_desired, &mut serve.desired), (&owned, &mut next_owned, &mut serve.owned)]
+        {
+            for (level, index) in step.list.iter().chain(&mine.list) {
+                if !trie::is_node(*level, *index) {
+                    return false;
+                }
+                spans.push_back(trie::span(*level, *index));
+            }
+            mine.list.clear();
+        }
+        if next_desired.nodes.is_empty() && next_owned.nodes.is_empty() {
+            return self.serve_more(cx, from, session);
+        }
+        let step = Exchange::Descend { session, seen: None, desired: next_desired, owned: next_owned };
+        self.send_step(cx, from, step);
+        true
+    }
+
+    /// Tells the next chunk of what differs.
+    fn serve_more(&mut self, cx: &mut Shared, from: Identity, session: u32) -> bool {
+        let Some(serve) = self.exchanges.served.get_mut(&(from.instance, session)) else { return true };
+        serve.used = cx.now;
+        let mut room = 4 * FRAME_BYTES_TARGET;
+        let desired = list_spans(&self.desired, &serve.seen.0, &mut serve.desired, &mut room, |value| {
+            value.spec.args.len() + value.spec.kind.as_str().len() + 24
+        });
+        let owned = list_spans(&self.owned, &serve.seen.1, &mut serve.owned, &mut room, |value| match value {
+            Owned::Member(member) => 64 + member.kinds.iter().map(|kind| kind.as_str().len() + 1).sum::<usize>(),
+            Owned::Claim(claim) => 48 + claim.last_error.as_ref().map_or(0, |error| error.len()),
+        });
+        let last = serve.desired.is_empty() && serve.owned.is_empty();
+        if last {
+            cx.stats.pulls_served += 1;
+            self.exchanges.served.remove(&(from.instance, session));
+        }
+        self.send_step(cx, from, Exchange::Spans { session, last, desired, owned });
+        true
+    }
+
+    // What q does.
+
+    fn pull_snap(&mut self, cx: &mut Shared, from: Identity, settled: bool, desired: Snap, owned: Snap) -> bool {
+        let Some(pull) = &mut self.exchanges.pull else { return true };
+        let Some((mut base_desired, mut base_owned)) = pull.base.take() else { return false };
+        let levels = (base_desired.depth(), base_owned.depth());
+        if !is_sane(&desired.seen, levels.0 as u8) || !is_sane(&owned.seen, levels.1 as u8) {
+            return false;
+        }
+        if desired.sums.len() != trie::ARITY || owned.sums.len() != trie::ARITY {
+            return false;
+        }
+        pull.progress = cx.now;
+        pull.is_settled = settled;
+        pull.depths = (desired.depth.max(1), owned.depth.max(1));
+        let session = pull.session;
+        let differing_desired: BTreeMap<u32, Bucket> = desired.seen.into_iter().collect();
+        let differing_owned: BTreeMap<u32, Bucket> = owned.seen.into_iter().collect();
+        base_desired.replace(levels.0, &differing_desired, |_| true);
+        // What p has seen of members that are not active here is not ours to adopt.
+        let membership = &cx.membership;
+        let me = self.me;
+        let counts = |writer: InstanceId| writer == me || membership.identity_of(writer).is_some();
+        base_owned.replace(levels.1, &differing_owned, counts);
+        let inactive: Vec<_> = base_owned.writers().filter(|&writer| !counts(writer)).collect();
+        for writer in inactive {
+            base_owned.forget(writer);
+        }
+        self.desired.open_pull(base_desired, desired.top);
+        self.owned.open_pull(base_owned, owned.top);
+        let depths = (desired.depth.max(1), owned.depth.max(1));
+        let (Some(desired), Some(owned)) = (
+            descend(&self.desired, depths.0, &[(0, 0, desired.sums)]),
+            descend(&self.owned, depths.1, &[(0, 0, owned.sums)]),
+        ) else {
+            return false;
+        };
+        let seen = Box::new((
+            mine_in(self.desired.seen(), levels.0, &differing_desired),
+            mine_in(self.owned.seen(), levels.1, &differing_owned),
+        ));
+        self.send_step(cx, from, Exchange::Descend { session, seen: Some(seen), desired, owned });
+        true
+    }
+
+    fn pull_descend(&mut self, cx: &mut Shared, from: Identity, desired: &Step, owned: &Step) -> bool {
+        let Some(pull) = &mut self.exchanges.pull else { return true };
+        pull.progress = cx.now;
+        let (session, depths) = (pull.session, pull.depths);
+        let (Some(desired), Some(owned)) =
+            (descend(&self.desired, depths.0, &desired.nodes), descend(&self.owned, depths.1, &owned.nodes))
+        else {
+            return false;
+        };
+        self.send_step(cx, from, Exchange::Descend { session, seen: None, desired, owned });
+        true
+    }
+
+    fn pull_spans(
+        &mut self,
+        cx: &mut Shared,
+        from: Identity,
+        last: bool,
+        desired: Vec<Span<ChildKey, Desired>>,
+        owned: Vec<Span<OwnedKey, Owned>>,
+    ) -> bool {
+        for span in desired {
+            let before: BTreeMap<ChildKey, _> =
+                span.bodies.iter().filter_map(|(key, _)| Some((key.clone(), self.desired.get(key)?.clone()))).collect();
+            let Some((dropped, changed)) = self.desired.take_span(span) else { return false };
+            let mut dropped: BTreeMap<ChildKey, _> = dropped.into_iter().collect();
+            for key in changed {
+                let displaced = dropped.remove(&key).or_else(|| before.get(&key).cloned());
+                self.desired_changed(cx, key, displaced);
+            }
+            for (key, record) in dropped {
+                self.desired_changed(cx, key, Some(record));
+            }
+        }
+        for mut span in owned {
+            span.bodies.retain(|(key, record)| {
+                let is_shaped = key.child().is_some() == matches!(record.value, Owned::Claim(_));
+                record.dot.writer == key.instance() && is_shaped
+            });
+            if !self.pull_owned(cx, span) {
+                return false;
+            }
+        }
+        if let Some(pull) = &mut self.exchanges.pull {
+            pull.progress = cx.now;
+        }
+        if last {
+            self.finish_pull(cx);
+        } else if let Some(pull) = &self.exchanges.pull {
+            let session = pull.session;
+            self.send_step(cx, from, Exchange::More { session });
+        }
+        true
+    }
+
+    /// Takes one span of what members own, without what is said of members that are not active here.
+    fn pull_owned(&mut self, cx: &mut Shared, mut span: Span<OwnedKey, Owned>) -> bool {
+        let membership = &cx.membership;
+        let counts = |key: &OwnedKey| membership.identity_of(key.instance()).is_some();
+        span.bodies.retain(|(key, _)| counts(key));
+        let me = self.me;
+        span.listed.retain(|(key, ..)| counts(key) || key.instance() == me);
+        // What the peer still holds of this node and this node has replaced since is not listed as lacking a body.
+        span.listed.retain(|(key, dot, _)| key.instance() != me || self.owned.get(key).is_some_and(|r| r.dot == *dot));
+        let Some((dropped, changed)) = self.owned.take_span(span) else { return false };
+        for (key, record) in dropped {
+            if key.instance() != self.me {
+                self.note_owned_gone(cx, &key, &record);
+            } else if let Some(child) = key.child() {
+                self.reassert_claim(cx, &child);
+            } else {
+                let Owned::Member(member) = record.value else { continue };
+                self.write_member(cx, (*member).clone());
+            }
+        }
+        for key in changed {
+            self.note_owned(cx, &key);
+        }
+        true
+    }
+
+    fn finish_pull(&mut self, cx: &mut Shared) {
+        let Some(pull) = self.exchanges.pull.take() else { return };
+        self.desired.finish_pull();
+        self.owned.finish_pull();
+        cx.stats.pulls_completed += 1;
+        cx.resync.remove(&pull.from);
+        if pull.is_settled {
+            self.settle(cx);
+        }
+        self.next_pull(cx);
+    }
+
+    /// Instances that are gone can't be compared with.
+    pub(crate) fn forget_resync(cx: &mut Shared, gone: &BTreeSet<InstanceId>) {
+        cx.resync.retain(|instance| !gone.contains(instance));
+    }
+}
+
+fn mine_in(seen: &Seen, level: usize, differing: &BTreeMap<u32, Bucket>) -> Buckets {
+    let mut mine: BTreeMap<u32, Bucket> = differing.keys().map(|&index| (index, Bucket::new())).collect();
+    seen.fill(level, &mut mine);
+    buckets(mine)
+}
+
+/// Lists spans until there is no room left; what remains stays queued.
+fn list_spans<K: Key, V: Value + Clone>(
+    replica: &Replica<K, V>,
+    theirs: &Seen,
+    spans: &mut VecDeque<(u64, u64)>,
+    room: &mut usize,
+    weight: impl Fn(&V) -> usize,
+) -> Vec<Span<K, V>> {
+    /// The id, the dot and the note of one line.
+    const LINE_BYTES: usize = 64;
+    let mut listed = Vec::new();
+    while *room > 0
+        && let Some((first, last)) = spans.pop_front()
+    {
+        let span = replica.list(
+            first..=last,
+            |dot: Dot| theirs.contains(dot),
+            |_, body| {
+                *room = room.saturating_sub(LINE_BYTES + body.map_or(0, &weight));
+                *room > 0
+            },
+        );
+        if let Some(next) = span.positions.1.checked_add(1).filter(|next| *next <= last) {
+            spans.push_front((next, last));
+        }
+        *room = room.saturating_sub(16);
+        listed.push(span);
+    }
+    listed
+}

@@ -1,0 +1,121 @@
+//! Who should run what: rendezvous order over the eligible members, with the winner of each child cached.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{Scope, ScopeMember};
+use crate::child::Spec;
+use crate::info::Unplaced;
+use crate::proto::group::{ChildKey, ClaimState};
+use crate::proto::placement;
+use crate::proto::supervision::Child;
+use crate::proto::{Dot, InstanceId};
+
+impl ScopeMember {
+    /// Whether it may own any child of this spec.
+    fn is_eligible(&self, spec: &Spec) -> bool {
+        let record = &self.record;
+        record.settled
+            && !record.draining
+            && !record.left
+            && !self.is_shadowed
+            && record.kinds.binary_search(&spec.kind).is_ok()
+    }
+}
+
+impl Scope {
+    /// The member to which placement assigns a child now.
+    pub(crate) fn owner(&self, key: &ChildKey) -> Option<InstanceId> {
+        self.children.get(key).and_then(|child| child.owner)
+    }
+
+    /// Finds the owner of one child anew.
+    pub(crate) fn place(&mut self, key: &ChildKey) {
+        let Some(record) = self.desired.get(key) else { return };
+        let owner = self.find_owner(key, &record.value.spec, record.dot);
+        self.children.entry(key.clone()).or_insert_with(Child::idle).owner = owner;
+    }
+
+    fn find_owner(&self, key: &ChildKey, spec: &Spec, life: Dot) -> Option<InstanceId> {
+        let decliners = self.decliners(key, life);
+        let eligible = self
+            .members
+            .iter()
+            .filter(|(instance, member)| member.is_eligible(spec) && !decliners.contains(instance))
+            .map(|(&instance, member)| (&member.candidate, instance));
+        placement::owner(key.hash(), eligible)
+    }
+
+    /// Members that declined this life. Nearly always none, so the search is skipped while nobody declined anything.
+    fn decliners(&self, key: &ChildKey, life: Dot) -> Vec<InstanceId> {
+        if self.declined == 0 {
+            return Vec::new();
+        }
+        self.claims(key)
+            .into_iter()
+            .filter(|(_, _, claim)| claim.state == ClaimState::Declined && claim.life == life)
+            .map(|(instance, ..)| instance)
+            .collect()
+    }
+
+    /// Follows changed members: one comparison per child and member that is eligible, and a full search only for the
+    /// children of those that were owners.
+    pub(super) fn place_all(&mut self, changed: &BTreeSet<InstanceId>) {
+        let mut children = std::mem::take(&mut self.children);
+        for (key, child) in &mut children {
+            let Some(record) = self.desired.get(key) else { continue };
+            let spec = &record.value.spec;
+            let owner = match child.owner.and_then(|owner| self.members.get(&owner).map(|member| (owner, member))) {
+                Some((owner, member)) if !changed.contains(&owner) && self.declined == 0 => {
+                    let challengers = changed.iter().filter_map(|instance| {
+                        let member = self.members.get(instance)?;
+                        member.is_eligible(spec).then_some((&member.candidate, *instance))
+                    });
+                    placement::owner(key.hash(), challengers.chain([(&member.candidate, owner)]))
+                }
+                _ => self.find_owner(key, spec, record.dot),
+            };
+            if owner != child.owner {
+                child.owner = owner;
+                self.dirty.push(key.clone());
+            }
+        }
+        self.children = children;
+    }
+
+    /// Why a child has no owner.
+    pub(crate) fn unplaced_reason(&self, key: &ChildKey, spec: &Spec, life: Dot) -> Unplaced {
+        let declined = self
+            .claims(key)
+            .into_iter()
+            .filter(|(_, _, claim)| claim.state == ClaimState::Declined && claim.life == life)
+            .find_map(|(_, _, claim)| claim.last_error.clone());
+        match declined {
+            Some(error) => Unplaced::Declined(error),
+            None if self.knows(&spec.kind) => Unplaced::Draining,
+            None => Unplaced::UnknownKind,
+        }
+    }
+
+    /// The members that would be owners of an id, the likeliest first, whatever its kind.
+    pub(super) fn likely_owners(&self, key: &ChildKey, count: usize) -> Vec<InstanceId> {
+        let others = self
+            .members
+            .iter()
+            .filter(|(instance, _)| **instance != self.me)
+            .map(|(&instance, member)| (&member.candidate, instance));
+        let mut order = placement::order(key.hash(), others);
+        order.truncate(count);
+        order
+    }
+
+    /// The stable name of a member.
+    pub(crate) fn name_of(&self, instance: InstanceId) -> Option<Arc<str>> {
+        self.members.get(&instance).map(|member| member.record.name.clone())
+    }
+
+    /// Where a member is.
+    pub(crate) fn addr_of(&self, instance: InstanceId) -> Option<std::net::SocketAddr> {
+        self.members.get(&instance).map(|member| member.addr)
+    }
+}

@@ -1,0 +1,131 @@
+//! When a node that joined a scope may own children: after it has the state of a settled member, or when nobody has
+//! settled and it has waited long enough.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use twox_hash::XxHash3_64;
+
+use super::Scope;
+use crate::child::ChildSpec;
+use crate::info::Event;
+use crate::proto::group::{ChildKey, Desired};
+use crate::proto::shared::{Alarm, Shared};
+use crate::proto::wire::{ScopeMessage, Status};
+use crate::proto::{Dot, Identity, InstanceId, Time, Wakeup};
+
+/// How often a node that waits looks again. A lost question costs one more of these.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What a node knows while it waits.
+#[derive(Debug)]
+pub(crate) struct Settling {
+    since: Time,
+    answers: BTreeMap<InstanceId, Status>,
+}
+
+impl Settling {
+    pub(super) fn new(now: Time) -> Self {
+        Settling { since: now, answers: BTreeMap::new() }
+    }
+}
+
+impl Scope {
+    pub(super) fn begin_settling(&mut self, cx: &mut Shared) {
+        self.ask_for_status(cx);
+        cx.set_timer(LOOK_INTERVAL, Wakeup::Settle, Alarm::Settle(self.id));
+    }
+
+    fn ask_for_status(&self, cx: &mut Shared) {
+        let members = cx.membership.active().clone();
+        // In a large cluster a few answers are enough to find a settled member; the others are asked in turn.
+        let sample = if members.len() > crate::proto::shared::FANOUT_MAX {
+            let known = self.settling.as_ref().map(|settling| settling.answers.len()).unwrap_or_default();
+            let mut all: Vec<_> = members.into_values().collect();
+            let turn = known % all.len();
+            all.rotate_left(turn);
+            all.truncate(2 * crate::proto::shared::FANOUT_MAX);
+            all
+        } else {
+            members.into_values().collect()
+        };
+        cx.outbox.push_to_all(sample.into_iter(), self.id, ScopeMessage::StatusRequest);
+    }
+
+    /// While this node waits, every newcomer is asked at once.
+    pub(super) fn status_wanted(&self, cx: &mut Shared, identity: Identity) {
+        if !self.is_settled() {
+            cx.send_scoped(identity, self.id, ScopeMessage::StatusRequest);
+        }
+    }
+
+    pub(super) fn handle_status(&mut self, cx: &mut Shared, from: Identity, status: Status) {
+        let Some(settling) = &mut self.settling else { return };
+        settling.answers.insert(from.instance, status);
+        if status == Status::Settled {
+            self.pull_soon(cx, from.instance);
+        }
+    }
+
+    /// Looks whether this node may settle by itself.
+    pub(crate) fn look_whether_settled(&mut self, cx: &mut Shared) {
+        let Some(settling) = &mut self.settling else { return };
+        let active = cx.membership.active();
+        settling.answers.retain(|instance, _| active.contains_key(instance));
+        let settled = settling.answers.iter().find(|(_, status)| **status == Status::Settled);
+        if let Some((&instance, _)) = settled {
+            self.pull_soon(cx, instance);
+        } else {
+            let has_waited = cx.config.settle_timeout.is_some_and(|timeout| cx.now.since(settling.since) >= timeout);
+            if has_waited && settling.answers.len() == active.len() {
+                self.settle(cx);
+                return;
+            }
+        }
+        self.begin_settling(cx);
+    }
+
+    /// This node has the scope's state: it may own children from now on.
+    pub(crate) fn settle(&mut self, cx: &mut Shared) {
+        if self.settling.take().is_none() {
+            return;
+        }
+        tracing::info!(scope = ?self.id, "settled");
+        self.change_member(cx, |record| record.settled = true);
+        for spec in std::mem::take(&mut self.startup) {
+            self.start_up(cx, &spec);
+            self.startup.push(spec);
+        }
+        cx.event(self.id, Event::Settled);
+        for (request, command) in std::mem::take(&mut self.queued) {
+            self.call(cx, request, command);
+        }
+    }
+
+    /// The dot of a start-up child: the same on every node that asks for it, so that it is one life.
+    pub(super) fn startup_dot(&self, spec: &ChildSpec) -> Dot {
+        let mut bytes = self.id.get().to_be_bytes().to_vec();
+        let encoded = postcard::to_extend(&(spec.id(), spec.spec()), std::mem::take(&mut bytes));
+        debug_assert!(encoded.is_ok(), "a spec can't fail to be encoded");
+        let bytes = encoded.unwrap_or_default();
+        Dot { writer: InstanceId::new(XxHash3_64::oneshot(&bytes)), n: 1 }
+    }
+
+    fn start_up(&mut self, cx: &mut Shared, spec: &ChildSpec) {
+        let key = ChildKey::new(spec.id().clone());
+        let dot = self.startup_dot(spec);
+        match self.desired.get(&key) {
+            Some(live) if *live.value.spec != *spec.spec() => {
+                cx.event(self.id, Event::StartupDiffers { id: spec.id().clone() });
+            }
+            Some(_) => {}
+            None => {
+                let value = Desired { spec: std::sync::Arc::new(spec.spec().clone()), run: 0 };
+                if self.desired.write_fixed(key.clone(), dot, value) {
+                    self.desired_changed(cx, key.clone(), None);
+                    self.publish_desired(cx, &key);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! What the parts of a node share: time, membership, what is to be sent, done and woken for.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chacha20::ChaCha8Rng;
+use rand_core::Rng;
+
+use super::group::ChildKey;
+use super::links::Links;
+use super::membership::Membership;
+use super::outbox::{Gossip, Outbox, encode, encode_sender};
+use super::timer::Timers;
+use super::wire::{Answer, Exchange, Head, Message, ScopeMessage};
+use super::{Identity, InstanceId, Output, Reply, RequestId, RunId, Sabotage, ScopeId, Stats, Time, Wakeup};
+use crate::config::Config;
+use crate::info::Event;
+
+/// Up to so many members hear of every change directly; in larger clusters it spreads by gossip.
+pub(crate) const FANOUT_MAX: usize = 16;
+
+/// The shortest time after which an Ask is repeated: below it, a busy receiver would only be asked twice.
+const ASK_RETRY_MIN: Duration = Duration::from_millis(10);
+/// The longest.
+pub(crate) const ASK_RETRY_MAX: Duration = Duration::from_millis(200);
+
+/// How often idle streams are looked for, while there are any.
+pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What a timer is for. Whoever is woken looks whether there is still something to do.
+#[derive(Clone, Debug)]
+pub(crate) enum Alarm {
+    /// Ask again in this round.
+    Ask(ScopeId, ChildKey, u32),
+    /// Repeat a direct message.
+    Direct(ScopeId, ChildKey, u32),
+    /// A backoff ends.
+    Backoff(ScopeId, ChildKey, RunId),
+    /// The safety net.
+    Sync,
+    /// Pass rumours on.
+    Gossip,
+    /// Look whether a scope may settle.
+    Settle(ScopeId),
+    /// A pull may be overdue or wanted.
+    Exchange(ScopeId),
+    /// Close idle streams.
+    Sweep,
+    /// A search for an unknown child is over.
+    Find(ScopeId, u64),
+    /// Look whether this node may leave.
+    Leave,
+    /// Forget writers that are long dead.
+    Prune,
+}
+
+/// What this node remembers of another instance, beside its membership.
+#[derive(Debug, Default)]
+pub(crate) struct Peer {
+    /// Since when it has been asked without answering anything.
+    pub(crate) unanswered_since: Option<Time>,
+    /// When its table was last asked for.
+    pub(crate) table_asked: Option<Time>,
+    /// Answers that count only when its table has been merged.
+    pub(crate) deferred: Vec<(ScopeId, Answer)>,
+    /// When it became active.
+    pub(crate) up_since: Time,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) now: Time,
+    pub(crate) config: Config,
+    pub(crate) name: Arc<str>,
+    pub(crate) wall_ms_at_zero: u64,
+    pub(crate) sabotage: Sabotage,
+    pub(crate) rng: ChaCha8Rng,
+    pub(crate) membership: Membership,
+    pub(crate) head: Head,
+    pub(crate) links: Links,
+    pub(crate) sweep_set: bool,
+    pub(crate) outbox: Outbox,
+    pub(crate) gossip: Gossip,
+    pub(crate) gossip_set: bool,
+    pub(crate) outputs: VecDeque<Output>,
+    pub(crate) timers: Timers<Alarm>,
+    pub(crate) stats: Stats,
+    pub(crate) peers: BTreeMap<InstanceId, Peer>,
+    /// Smoothed time from an Ask to its answer.
+    pub(crate) rtt: Duration,
+    pub(crate) runs: u64,
+    /// While messages that came through another member are handled: that member.
+    pub(crate) via: Option<Identity>,
+    /// Members to compare states with after the others had declared this node down; nothing is restarted in place
+    /// until that is done.
+    pub(crate) resync: std::collections::BTreeSet<InstanceId>,
+    pub(crate) draining: bool,
+}
+
+impl Shared {
+    pub(crate) fn me(&self) -> Identity {
+        self.membership.me()
+    }
+
+    /// Milliseconds since the Unix epoch, for showing only.
+    pub(crate) fn wall_ms(&self) -> u64 {
+        self.wall_ms_at_zero + self.now.as_nanos() / 1_000_000
+    }
+
+    pub(crate) fn next_run(&mut self) -> RunId {
+        self.runs += 1;
+        RunId(self.runs)
+    }
+
+    /// The number of members, this one included.
+    pub(crate) fn size(&self) -> usize {
+        self.membership.active().len() + 1
+    }
+
+    pub(crate) fn set_timer(&mut self, after: Duration, reason: Wakeup, alarm: Alarm) {
+        self.timers.set(self.now + after, reason, alarm);
+    }
+
+    pub(crate) fn event(&mut self, scope: ScopeId, event: Event) {
+        self.outputs.push_back(Output::Event { scope, event });
+    }
+
+    pub(crate) fn reply(&mut self, request: RequestId, reply: Reply) {
+        self.outputs.push_back(Output::Reply { request, reply });
+    }
+
+    pub(crate) fn peer(&mut self, instance: InstanceId) -> &mut Peer {
+        self.peers.entry(instance).or_default()
+    }
+
+    pub(crate) fn send(&mut self, to: Identity, message: &Message) {
+        self.outbox.push(to, message);
+    }
+
+    pub(crate) fn send_scoped(&mut self, to: Identity, scope: ScopeId, message: ScopeMessage) {
+        self.outbox.push_scoped(to, scope, message);
+    }
+
+    /// Tells every member, where they are few; says whether it did.
+    pub(crate) fn send_to_all(&mut self, scope: ScopeId, message: ScopeMessage) -> bool {
+        let members = self.membership.active();
+        if members.len() > FANOUT_MAX {
+            return false;
+        }
+        self.outbox.push_to_all(members.values().copied(), scope, message);
+        true
+    }
+
+    /// Sends a step of an exchange, which always takes a stream.
+    pub(crate) fn send_exchange(&mut self, to: Identity, scope: ScopeId, step: Exchange) {
+        let mut frame = self.frame();
+        encode(&mut frame, &Message::Scope(scope));
+        encode(&mut frame, &Message::Scoped(ScopeMessage::Exchange(step)));
+        self.send_frame(to, frame);
+    }
+
+    /// A frame with nothing in it but who sends it.
+    pub(crate) fn frame(&self) -> Vec<u8> {
+        let mut frame = Vec::with_capacity(256);
+        self.head.begin(&mut frame, &[]);
+        encode_sender(&mut frame, self.me());
+        frame
+    }
+
+    /// Sends a frame to a member.
+    pub(crate) fn send_frame(&mut self, to: Identity, frame: Vec<u8>) {
+        self.links.send(self.now, to, frame, &mut self.outputs, &mut self.stats);
+        if !self.sweep_set {
+            self.sweep_set = true;
+            self.set_timer(SWEEP_INTERVAL, Wakeup::Stream, Alarm::Sweep);
+        }
+    }
+
+    /// Lets a fresh record ride on what is sent anyway, and on packets of its own while there is any.
+    pub(crate) fn spread(&mut self, scope: ScopeId, message: ScopeMessage) {
+        let members = self.size();
+        if members == 1 {
+            return;
+        }
+        if !self.gossip.add(scope, message, members) {
+            self.stats.gossip_dropped += 1;
+        } else if !self.gossip_set {
+            self.gossip_set = true;
+            self.set_timer(self.config.profile.gossip_interval(), Wakeup::Gossip, Alarm::Gossip);
+        }
+    }
+
+    /// How long to wait for an answer before asking again for the `attempt`th time.
+    pub(crate) fn ask_retry(&self, attempt: u16) -> Duration {
+        let first = (self.rtt * 4).max(ASK_RETRY_MIN);
+        first.saturating_mul(1 << attempt.saturating_sub(1).min(8)).min(ASK_RETRY_MAX)
+    }
+
+    /// A fraction in [0, 1) for jitter.
+    pub(crate) fn fraction(&mut self) -> f64 {
+        (self.rng.next_u64() >> 40) as f64 / (1u64 << 24) as f64
+    }
+}

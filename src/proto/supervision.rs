@@ -1,0 +1,550 @@
+//! What this node does with a child: waits for permission, starts, runs, stops, restarts, backs off.
+//!
+//! Spawns nothing: starts and stops are outputs, and what became of them comes back as [`ChildEvent`]s.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::group::{ChildKey, Claim, ClaimState, Owned, OwnedKey};
+use super::handover::Round;
+use super::scope::{Scope, nanos};
+use super::shared::{Alarm, Shared};
+use super::wire::{ScopeMessage, Verdict};
+use super::{ChildEvent, Dot, Epoch, Identity, InstanceId, Output, RunId, StartChild, Time, Wakeup};
+use crate::child::{Restart, Spec};
+use crate::info::{Event, Outcome};
+
+/// One child as this node sees it.
+#[derive(Debug)]
+pub(crate) struct Child {
+    /// The member to which placement assigns it; `None` if nobody can run it, or it is not desired any more.
+    pub(crate) owner: Option<InstanceId>,
+    pub(crate) local: Local,
+}
+
+impl Child {
+    pub(crate) fn idle() -> Self {
+        Child { owner: None, local: Local::Idle }
+    }
+}
+
+/// What this node does with it.
+#[derive(Debug)]
+pub(crate) enum Local {
+    /// Nothing.
+    Idle,
+    /// It collects permissions to start it.
+    Waiting(Box<Round>),
+    /// It starts, runs, stops it, or backs off with it.
+    Active(Box<Run>),
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Starting,
+    Running,
+    Stopping,
+    Backoff,
+}
+
+/// Who wants the child when it has stopped.
+#[derive(Clone, Debug)]
+pub(crate) struct Asker {
+    pub(crate) instance: InstanceId,
+    pub(crate) round: u32,
+    pub(crate) attempt: u16,
+    pub(crate) asked: Dot,
+    pub(crate) via: Option<Identity>,
+}
+
+/// A child that this node runs, and what it remembers from one run to the next.
+#[derive(Debug)]
+pub(crate) struct Run {
+    run: RunId,
+    pub(crate) phase: Phase,
+    pub(crate) spec: Arc<Spec>,
+    life: Dot,
+    pub(crate) epoch: Epoch,
+    started: Time,
+    restarts: u32,
+    last_error: Option<Arc<str>>,
+    /// When it was restarted at once, within the window.
+    recent: VecDeque<Time>,
+    /// Pauses in a row.
+    backoffs: u32,
+    pub(crate) asker: Option<Asker>,
+    /// The round in which other claimers are asked to stop.
+    pub(crate) challenge: Option<Box<Round>>,
+    /// Since when another node's run may have been alive beside this one.
+    duplicate_since: Option<Time>,
+}
+
+impl Scope {
+    /// Brings what this node does with a child in line with what is desired and who should run it.
+    pub(crate) fn reconcile(&mut self, cx: &mut Shared, key: &ChildKey) {
+        if !self.is_settled() {
+            return;
+        }
+        let life = self.life(key);
+        let Some(child) = self.children.get(key) else { return };
+        let is_owner = child.owner == Some(self.me);
+        match (&child.local, life) {
+            (Local::Idle, None) => {
+                self.children.remove(key);
+                self.withdraw_decline(cx, key, None);
+            }
+            (Local::Idle, Some((dot, _, spec, _))) => {
+                self.withdraw_decline(cx, key, Some(dot));
+                // A Temporary child is never moved, so there is nothing to ask for while somebody runs it.
+                if is_owner && (spec.restart != Restart::Temporary || self.foreign_claims(key).is_empty()) {
+                    self.begin_round(cx, key);
+                }
+            }
+            (Local::Waiting(_), None) => {
+                self.stop_waiting(key);
+                self.children.remove(key);
+            }
+            (Local::Waiting(_), Some(_)) if !is_owner => self.stop_waiting(key),
+            (Local::Waiting(_), Some((dot, ..))) => {
+                if !self.is_round_for(key, dot) {
+                    self.begin_round(cx, key);
+                }
+            }
+            (Local::Active(_), life) => {
+                self.reconcile_run(cx, key, life.map(|(dot, _, spec, _)| (dot, spec)), is_owner)
+            }
+        }
+    }
+
+    fn reconcile_run(&mut self, cx: &mut Shared, key: &ChildKey, life: Option<(Dot, Arc<Spec>)>, is_owner: bool) {
+        let foreign = self.foreign_claims(key);
+        let now = cx.now;
+        let wall_ms = cx.wall_ms();
+        let Some(Local::Active(run)) = self.children.get_mut(key).map(|child| &mut child.local) else { return };
+        let Some((dot, _)) = life.filter(|(_, spec)| *spec == run.spec) else {
+            self.stop_run(cx, key);
+            return;
+        };
+        if run.phase == Phase::Stopping {
+            return;
+        }
+        if run.life != dot {
+            run.life = dot;
+            let state = run.phase.claim_state();
+            self.write_claim(cx, key, state);
+            self.mark(key);
+            return;
+        }
+        if foreign.is_empty() {
+            run.duplicate_since = None;
+            return;
+        }
+        if run.duplicate_since.is_none() {
+            let running = foreign.iter().map(|(.., claim)| claim.since_ms).min().unwrap_or(wall_ms);
+            let ago = Duration::from_millis(wall_ms.saturating_sub(running));
+            run.duplicate_since = Some((now - ago).max(run.started));
+        }
+        let mine = (run.epoch, self.me);
+        let is_superseded = foreign
+            .iter()
+            .any(|(instance, _, claim)| claim.state == ClaimState::Running && (claim.epoch, *instance) > mine);
+        if is_superseded && run.phase != Phase::Backoff && run.spec.restart != Restart::Temporary {
+            // Whoever holds the epoch of this run may have been fenced off already: the later run is the one to keep
+            // until the owner, if that is this node, starts a still later one.
+            self.stop_run(cx, key);
+        } else if is_owner {
+            self.challenge(cx, key);
+        }
+    }
+
+    /// Every permission is there: runs the child.
+    pub(crate) fn start_run(&mut self, cx: &mut Shared, key: &ChildKey) {
+        let Some((life, birth, spec, run)) = self.life(key) else { return };
+        if spec.restart == Restart::Temporary && run > 0 {
+            self.stop_waiting(key);
+            self.remove_desired(cx, key, None);
+            return;
+        }
+        self.waiting.remove(key);
+        let epoch = Epoch { birth, run };
+        let run = Run {
+            run: RunId(0),
+            phase: Phase::Starting,
+            spec,
+            life,
+            epoch,
+            started: cx.now,
+            restarts: 0,
+            last_error: None,
+            recent: VecDeque::new(),
+            backoffs: 0,
+            asker: None,
+            challenge: None,
+            duplicate_since: None,
+        };
+        if let Some(child) = self.children.get_mut(key) {
+            child.local = Local::Active(Box::new(run));
+        }
+        self.launch(cx, key);
+    }
+
+    /// Starts the next run of a child that this node holds.
+    fn launch(&mut self, cx: &mut Shared, key: &ChildKey) {
+        let Some((life, birth, _, heard)) = self.life(key) else { return };
+        let Some(Local::Active(run)) = self.children.get_mut(key).map(|child| &mut child.local) else { return };
+        run.run = cx.next_run();
+        run.life = life;
+        run.phase = Phase::Starting;
+        run.started = cx.now;
+        run.epoch = Epoch { birth, run: heard.saturating_add(1) };
+        let start =
+            StartChild { scope: self.id, run: run.run, id: key.id().clone(), spec: run.spec.clone(), epoch: run.epoch };
+        if let Some(value) = self.desired.value_mut(key) {
+            value.run = start.epoch.run;
+        }
+        self.runs.insert(start.run, key.clone());
+        self.unstable.insert(key.clone());
+        cx.stats.starts += 1;
+        cx.outputs.push_back(Output::StartChild(start));
+        self.write_claim(cx, key, ClaimState::Starting);
+    }
+
+    /// Tells a run to stop; one that only waits for its next start is over at once.
+    pub(crate) fn stop_run(&mut self, cx: &mut Shared, key: &ChildKey) {
+        let Some(Local::Active(run)) = self.children.get_mut(key).map(|child| &mut child.local) else { return };
+        match run.phase {
+            Phase::Stopping => {}
+            Phase::Backoff => self.end_run(cx, key),
+            Phase::Starting | Phase::Running => {
+                run.phase = Phase::Stopping;
+                run.challenge = None;
+                cx.outputs.push_back(Output::StopChild { run: run.run, shutdown: run.spec.shutdown });
+                self.unstable.insert(key.clone());
+                self.write_claim(cx, key, ClaimState::Stopping);
+            }
+        }
+    }
+
+    /// This node holds nothing of the child any more: releases the claim and permits whoever asked last.
+    pub(crate) fn end_run(&mut self, cx: &mut Shared, key: &ChildKey) {
+        let Some(child) = self.children.get_mut(key) else { return };
+        let Local::Active(run) = std::mem::replace(&mut child.local, Local::Idle) else { return };
+        self.unstable.remove(key);
+        self.release_claim(cx, key);
+        if let Some(since) = run.duplicate_since {
+            cx.stats.duplicates_resolved += 1;
+            cx.stats.duplicate_nanos += nanos(since, cx.now);
+            let lasted = cx.now.since(since);
+            cx.event(self.id, Event::DuplicateResolved { id: key.id().clone(), lasted });
+        }
+        self.reconcile(cx, key);
+        let is_waiting = self.children.get(key).is_some_and(|child| !matches!(child.local, Local::Idle));
+        if let Some(asker) = run.asker.filter(|_| !is_waiting) {
+            self.answer(cx, key, &asker, Verdict::Free);
+        }
+    }
+
+    /// Something happened to a run.
+    pub(crate) fn handle_child(&mut self, cx: &mut Shared, run: RunId, event: ChildEvent) {
+        let Some(key) = self.runs.get(&run).cloned() else { return };
+        match event {
+            ChildEvent::Started => self.run_started(cx, &key),
+            ChildEvent::Declined(error) => {
+                self.runs.remove(&run);
+                self.run_declined(cx, &key, error);
+            }
+            ChildEvent::Exited(outcome) => {
+                self.runs.remove(&run);
+                self.run_exited(cx, &key, outcome);
+            }
+        }
+        self.settle_dirty(cx);
+    }
+
+    fn run_started(&mut self, cx: &mut Shared, key: &ChildKey) {
+        let Some(Local::Active(run)) = self.children.get_mut(key).map(|child| &mut child.local) else { return };
+        if run.phase != Phase::Starting {
+            return;
+        }
+        run.phase = Phase::Running;
+        let epoch = run.epoch;
+        if run.challenge.is_none() {
+            self.unstable.remove(key);
+        }
+        cx.event(self.id, Event::ChildStarted { id: key.id().clone(), epoch });
+        self.write_claim(cx, key, ClaimState::Running);
+        self.mark(key);
+    }
+
+    fn run_declined(&mut self, cx: &mut Shared, key: &ChildKey, error: Arc<str>) {
+        let Some(child) = self.children.get_mut(key) else { return };
+        let Local::Active(run) = &mut child.local else { return };
+        if run.phase == Phase::Stopping {
+            self.end_run(cx, key);
+            return;
+        }
+        tracing::warn!(child = %key.id(), %error, "this node does not understand a child's arguments");
+        run.last_error = Some(error.clone());
+        self.write_claim(cx, key, ClaimState::Declined);
+        if let Some(child) = self.children.get_mut(key) {
+            child.local = Local::Idle;
+        }
+        self.unstable.remove(key);
+        self.declined += 1;
+        cx.event(self.id, Event::ChildDeclined { id: key.id().clone(), error });
+        self.place(key);
+        self.mark(key);
+    }
+
+    fn run_exited(&mut self, cx: &mut Shared, key: &ChildKey, outcome: Outcome) {
+        let Some(Local::Active(run)) = self.children.get_mut(key).map(|child| &mut child.local) else { return };
+        let (phase, epoch, restart) = (run.phase, run.epoch, run.spec.restart);
+        if let Some(error) = outcome.error() {
+            run.last_error = Some(error.clone());
+        }
+        if phase == Phase::Starting {
+            let error = run.last_error.clone().unwrap_or_else(|| Arc::from("ended before it had started"));
+            cx.event(self.id, Event::ChildStartFailed { id: key.id().clone(), epoch, error });
+        } else {
+            cx.event(self.id, Event::ChildExited { id: key.id().clone(), epoch, outcome: outcome.clone() });
+        }
+        let is_done = match restart {
+            Restart::Permanent => false,
+            Restart::Transient => outcome == Outcome::Success,
+            Restart::Temporary => true,
+        };
+        match phase {
+            Phase::Stopping if !(is_done && outcome == Outcome::Success) => self.end_run(cx, key),
+            Phase::Starting if restart != Restart::Temporary => {
+                cx.stats.start_failures += 1;
+                self.back_off(cx, key);
+            }
+            Phase::Starting | Phase::Running | Phase::Stopping if is_done => self.complete(cx, key, outcome),
+            Phase::Starting | Phase::Running | Phase::Stopping => self.restart(cx, key),
+            Phase::Backoff => debug_assert!(false, "a child that backs off has no run"),
+        }
+    }
+
+    /// The child is done: nothing may ever start it again.
+    fn complete(&mut self, cx: &mut Shared, key: &ChildKey, outcome: Outcome) {
+        let Some(Local::Active(run)) = self.children.get(key).map(|child| &child.local) else { return };
+        let spec = run.spec.clone();
+        let is_same = self.desired.get(key).is_some_and(|record| record.value.spec == spec);
+        if is_same {
+            self.remove_desired(cx, key, None);
+            cx.event(self.id, Event::ChildCompleted { id: key.id().clone(), outcome });
+        }
+        self.end_run(cx, key);
+    }
+
+    /// Restarts a child that crashed, at once while that is rare, otherwise after a pause.
+    fn restart(&mut self, cx: &mut Shared, key: &ChildKey) {
+        let now = cx.now;
+        let is_resyncing = !cx.resync.is_empty();
+        let Some(Local::Active(run)) = self.children.get_mut(key).map(|child| &mut child.local) else { return };
+        let window = run.spec.max_restart_window;
+        while run.recent.front().is_some_and(|restart| now.since(*restart) > window) {
+            run.recent.pop_front();
+        }
+        if now.since(run.started) > window {
+            run.backoffs = 0;
+        }
+        if is_resyncing || run.recent.len() >= run.spec.max_restarts as usize {
+            self.back_off(cx, key);
+            return;
+        }
+        run.recent.push_back(now);
+        run.restarts += 1;
+        cx.stats.restarts += 1;
+        self.launch(cx, key);
+    }
+
+    fn back_off(&mut self, cx: &mut Shared, key: &ChildKey) {
+        let fraction = cx.fraction();
+        let (min, max) = (cx.config.backoff_min, cx.config.backoff_max);
+        let Some(Local::Active(run)) = self.children.get_mut(key).map(|child| &mut child.local) else { return };
+        let doubled = min.saturating_mul(1u32.checked_shl(run.backoffs.min(20)).unwrap_or(u32::MAX)).min(max);
+        // Between three quarters and five quarters, so that children that failed together do not return together.
+        let delay = doubled.mul_f64(0.75 + fraction / 2.0);
+        run.backoffs = run.backoffs.saturating_add(1);
+        run.phase = Phase::Backoff;
+        let id = run.run;
+        cx.stats.backoffs += 1;
+        self.unstable.insert(key.clone());
+        cx.event(self.id, Event::ChildBackoff { id: key.id().clone(), delay });
+        cx.set_timer(delay, Wakeup::Backoff, Alarm::Backoff(self.id, key.clone(), id));
+        self.write_claim(cx, key, ClaimState::Backoff);
+        if let Some(asker) = self.asker_of(key) {
+            // Whoever asked while it was starting may have it instead.
+            if self.owner(key) == Some(asker) {
+                self.end_run(cx, key);
+            }
+        }
+    }
+
+    fn asker_of(&self, key: &ChildKey) -> Option<InstanceId> {
+        match &self.children.get(key)?.local {
+            Local::Active(run) => run.asker.as_ref().map(|asker| asker.instance),
+            _ => None,
+        }
+    }
+
+    /// A pause is over.
+    pub(crate) fn end_backoff(&mut self, cx: &mut Shared, key: &ChildKey, of: RunId) {
+        let is_resyncing = !cx.resync.is_empty();
+        let Some(Local::Active(run)) = self.children.get_mut(key).map(|child| &mut child.local) else { return };
+        if run.phase != Phase::Backoff || run.run != of {
+            return;
+        }
+        if is_resyncing {
+            cx.set_timer(Duration::from_millis(100), Wakeup::Backoff, Alarm::Backoff(self.id, key.clone(), of));
+            return;
+        }
+        run.restarts += 1;
+        cx.stats.restarts += 1;
+        self.launch(cx, key);
+    }
+
+    /// Says what this node does with a child.
+    pub(crate) fn write_claim(&mut self, cx: &mut Shared, key: &ChildKey, state: ClaimState) {
+        let Some(Local::Active(run)) = self.children.get(key).map(|child| &child.local) else { return };
+        let claim = Claim {
+            state,
+            life: run.life,
+            epoch: run.epoch,
+            since_ms: cx.wall_ms(),
+            restarts: run.restarts,
+            last_error: run.last_error.clone(),
+        };
+        let owned = OwnedKey::claim(key, self.me);
+        let record = self.owned.write(owned.clone(), Owned::Claim(Arc::new(claim))).clone();
+        self.publish_owned(cx, owned, record);
+        self.mark_watched(key);
+    }
+
+    fn release_claim(&mut self, cx: &mut Shared, key: &ChildKey) {
+        let owned = OwnedKey::claim(key, self.me);
+        let Some(removed) = self.owned.remove(&owned) else { return };
+        let message = ScopeMessage::DelOwned(owned, removed.dot);
+        if !cx.send_to_all(self.id, message.clone()) {
+            cx.spread(self.id, message);
+        }
+        self.mark(key);
+    }
+
+    /// A claim that this node declined a life goes when that life does.
+    fn withdraw_decline(&mut self, cx: &mut Shared, key: &ChildKey, life: Option<Dot>) {
+        if self.declined == 0 {
+            return;
+        }
+        let owned = OwnedKey::claim(key, self.me);
+        let is_stale = match self.owned.get(&owned).map(|record| &record.value) {
+            Some(Owned::Claim(claim)) => claim.state == ClaimState::Declined && Some(claim.life) != life,
+            _ => false,
+        };
+        if is_stale {
+            self.declined -= 1;
+            self.release_claim(cx, key);
+            self.place(key);
+        }
+    }
+
+    /// A claim of this node that somebody else's state lost: say it again.
+    pub(crate) fn reassert_claim(&mut self, cx: &mut Shared, key: &ChildKey) {
+        if let Some(Local::Active(run)) = self.children.get(key).map(|child| &child.local) {
+            let state = run.phase.claim_state();
+            self.write_claim(cx, key, state);
+        }
+    }
+
+    /// The safety net for this scope: children that are in no stable state, and a slice of the others.
+    pub(crate) fn sync(&mut self, cx: &mut Shared) {
+        for key in self.unstable.clone() {
+            self.mark(&key);
+        }
+        self.settle_dirty(cx);
+        self.audit(cx);
+    }
+
+    /// Looks at the next children in order; each that is not as it should be is a bug, counted and put right.
+    fn audit(&mut self, cx: &mut Shared) {
+        use std::ops::Bound;
+        let from = self.audited.take().map_or(Bound::Unbounded, Bound::Excluded);
+        let slice: Vec<ChildKey> = self
+            .children
+            .range((from, Bound::Unbounded))
+            .take(super::scope::AUDIT_PER_SYNC)
+            .map(|(key, _)| key.clone())
+            .collect();
+        if slice.len() == super::scope::AUDIT_PER_SYNC {
+            self.audited = slice.last().cloned();
+        }
+        for key in slice {
+            let owner = self.owner(&key);
+            let was = self.local_kind(&key);
+            if self.desired.get(&key).is_some() {
+                self.place(&key);
+            }
+            self.reconcile(cx, &key);
+            if owner != self.owner(&key) || was != self.local_kind(&key) {
+                cx.stats.audit_repairs += 1;
+                tracing::error!(child = %key.id(), "the audit found a child in a wrong state: this is a bug");
+            }
+        }
+        self.settle_dirty(cx);
+    }
+
+    /// Children of which something runs here, or will.
+    pub(crate) fn unfinished(&self) -> impl Iterator<Item = (&ChildKey, &Run)> {
+        self.children.iter().filter_map(|(key, child)| match &child.local {
+            Local::Active(run) => Some((key, run.as_ref())),
+            Local::Idle | Local::Waiting(_) => None,
+        })
+    }
+
+    /// Whether another member could take over anything.
+    pub(crate) fn has_heir(&self) -> bool {
+        let can_own = |record: &super::group::MemberRecord| record.settled && !record.draining && !record.left;
+        self.members.iter().any(|(instance, member)| *instance != self.me && can_own(&member.record))
+    }
+
+    /// Stops whatever runs here; how long the slowest child may take.
+    pub(crate) fn stop_everything(&mut self, cx: &mut Shared) -> Duration {
+        let keys: Vec<ChildKey> = self.unfinished().map(|(key, _)| key.clone()).collect();
+        let mut longest = Duration::ZERO;
+        for key in keys {
+            if let Some(Local::Active(run)) = self.children.get(&key).map(|child| &child.local) {
+                longest = longest.max(match run.spec.shutdown {
+                    crate::child::Shutdown::Timeout(timeout) => timeout,
+                    crate::child::Shutdown::Brutal => Duration::ZERO,
+                    // Whoever wants to wait for ever has said so; the node can't leave before.
+                    crate::child::Shutdown::Infinity => Duration::from_secs(365 * 24 * 3600),
+                });
+            }
+            self.stop_run(cx, &key);
+        }
+        self.settle_dirty(cx);
+        longest
+    }
+
+    fn local_kind(&self, key: &ChildKey) -> Option<(u8, Option<Phase>)> {
+        self.children.get(key).map(|child| match &child.local {
+            Local::Idle => (0, None),
+            Local::Waiting(_) => (1, None),
+            Local::Active(run) => (2, Some(run.phase)),
+        })
+    }
+}
+
+impl Phase {
+    fn claim_state(self) -> ClaimState {
+        match self {
+            Phase::Starting => ClaimState::Starting,
+            Phase::Running => ClaimState::Running,
+            Phase::Stopping => ClaimState::Stopping,
+            Phase::Backoff => ClaimState::Backoff,
+        }
+    }
+}

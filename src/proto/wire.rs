@@ -1,0 +1,437 @@
+//! What travels: packets and the messages in them, their version and their limits.
+//!
+//! A packet, on UDP or as a frame on a stream, is
+//!
+//! ```text
+//! 'h'  version  key  cluster tag (8)   length of SWIM part (u16)   SWIM part   sender   messages ...
+//! ```
+//!
+//! `key` is 0 for plaintext; other values name a key of a keyring, and everything behind the tag is then sealed. The
+//! SWIM part is foca's own datagram, on UDP only. Sender and messages are postcard and may be absent.
+//! Messages about a scope follow a [`Message::Scope`] that names it.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use twox_hash::XxHash3_64;
+
+use super::group::replica::{Record, Span};
+use super::group::seen::Bucket;
+use super::group::{ChildKey, Desired, MemberRecord, Owned, OwnedKey};
+use super::{Dot, Identity, ScopeId};
+use crate::child::Spec;
+
+/// The version of everything in this file. Nodes of different versions refuse each other, counted.
+pub const WIRE_VERSION: u8 = 1;
+
+/// The largest datagram: fits the 1,500 bytes of Ethernet with room for IPv6, UDP and a tunnel's headers.
+pub const DATAGRAM_BYTES_MAX: usize = 1_400;
+
+/// Room that foca leaves us in every datagram: the packet head, the sender, and the roots of a few scopes.
+pub const SWIM_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - HEAD_BYTES - 96;
+
+/// How much of a batch one frame carries: large enough that the kernel is the limit, small enough that a frame
+/// never holds up another scope's for long.
+pub const FRAME_BYTES_TARGET: usize = 64 * 1024;
+
+/// A spec travels inside another message up to this size; larger ones are pulled.
+pub const INLINE_SPEC_BYTES_MAX: usize = 1_024;
+
+const MAGIC: u8 = b'h';
+const PLAINTEXT_KEY: u8 = 0;
+
+/// Bytes before the SWIM part.
+pub const HEAD_BYTES: usize = 13;
+
+/// The head of every packet of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head([u8; 11]);
+
+impl Head {
+    /// The head of this cluster.
+    pub fn new(cluster: &str) -> Self {
+        let mut head = [0; 11];
+        head[..3].copy_from_slice(&[MAGIC, WIRE_VERSION, PLAINTEXT_KEY]);
+        head[3..].copy_from_slice(&XxHash3_64::oneshot(cluster.as_bytes()).to_be_bytes());
+        Head(head)
+    }
+
+    /// Starts a packet with this SWIM part in `packet`, which is emptied first.
+    pub fn begin(&self, packet: &mut Vec<u8>, swim: &[u8]) {
+        packet.clear();
+        self.extend(packet, swim);
+    }
+
+    /// Appends the head and a SWIM part.
+    pub fn extend(&self, packet: &mut Vec<u8>, swim: &[u8]) {
+        packet.extend_from_slice(&self.0);
+        let len = u16::try_from(swim.len()).unwrap_or(u16::MAX);
+        packet.extend_from_slice(&len.to_be_bytes());
+        packet.extend_from_slice(&swim[..usize::from(len)]);
+    }
+
+    /// Takes apart the first frame of a stream that another cluster sent, so that it can be told apart by name.
+    ///
+    /// # Errors
+    /// Why it was refused.
+    pub fn open_foreign<'a>(&self, packet: &'a [u8]) -> Result<Packet<'a>, Refused> {
+        let tag: [u8; 8] = packet.get(3..11).and_then(|tag| tag.try_into().ok()).ok_or(Refused::Malformed)?;
+        let mut foreign = *self;
+        foreign.0[3..].copy_from_slice(&tag);
+        foreign.open(packet)
+    }
+
+    /// Takes a packet apart.
+    ///
+    /// # Errors
+    /// Why it was refused.
+    pub fn open<'a>(&self, packet: &'a [u8]) -> Result<Packet<'a>, Refused> {
+        let (head, rest) = packet.split_at_checked(HEAD_BYTES).ok_or(Refused::Malformed)?;
+        if head[0] != MAGIC {
+            return Err(Refused::Malformed);
+        }
+        if head[1] != WIRE_VERSION {
+            return Err(Refused::WireVersion(head[1]));
+        }
+        if head[2..11] != self.0[2..11] {
+            return Err(Refused::OtherCluster);
+        }
+        let swim_len = usize::from(u16::from_be_bytes([head[11], head[12]]));
+        let (swim, rest) = rest.split_at_checked(swim_len).ok_or(Refused::Malformed)?;
+        if rest.is_empty() {
+            return Ok(Packet { swim, from: None, messages: rest });
+        }
+        let (from, messages) = postcard::take_from_bytes(rest).map_err(|_| Refused::Malformed)?;
+        Ok(Packet { swim, from: Some(from), messages })
+    }
+}
+
+/// A packet taken apart.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet<'a> {
+    /// For foca; empty if there is nothing.
+    pub swim: &'a [u8],
+    /// Who sent the messages.
+    pub from: Option<Identity>,
+    /// The messages, one after the other.
+    pub messages: &'a [u8],
+}
+
+/// Why a packet was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It is not one of ours, or damaged.
+    Malformed,
+    /// It is of this version, which we do not speak.
+    WireVersion(u8),
+    /// It is of another cluster, or sealed.
+    OtherCluster,
+}
+
+/// One message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    /// The first frame of a dialled stream.
+    Hello(Hello),
+    /// The answer to a Hello: who I am, and for a join the table of members.
+    Welcome(Welcome),
+    /// The other answer to a Hello. The stream ends here.
+    Refuse(Refusal),
+    /// You are suspected at this incarnation: refute it (Lifeguard's buddy system, Dadgar et al. 2018).
+    Suspected(Identity, u16),
+    /// You are down, left or superseded here under this identity.
+    YouAreDown(Identity),
+    /// Send me your table of members.
+    TableRequest,
+    /// My table of members.
+    Table(Vec<TableEntry>),
+    /// The hash of my active members, and those that became active last. Leads answers.
+    Members(u64, Vec<Identity>),
+    /// Hand these messages to that member.
+    Relay(Identity, Vec<u8>),
+    /// These messages come from that member, through the sender.
+    Relayed(Identity, Vec<u8>),
+    /// The roots of some scopes.
+    Roots(Vec<(ScopeId, u64)>),
+    /// What follows is about this scope.
+    Scope(ScopeId),
+    /// About the scope named last.
+    Scoped(ScopeMessage),
+}
+
+/// What one node knows of one member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableEntry {
+    /// The member.
+    pub identity: Identity,
+    /// Its incarnation.
+    pub incarnation: u16,
+    /// What is known of it.
+    pub state: TableState,
+}
+
+/// SWIM's states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TableState {
+    /// Alive.
+    Alive,
+    /// Suspected.
+    Suspect,
+    /// Down.
+    Down,
+}
+
+/// Who dials, and what it must have in common with whom it dials.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The name of the cluster, for the error.
+    pub cluster: String,
+    /// The fingerprint of the placement function.
+    pub placement: u64,
+    /// The stable name of the dialling node.
+    pub name: String,
+    /// Whether it wants to join, and so needs the table.
+    pub join: bool,
+}
+
+/// Who was dialled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// Its stable name.
+    pub name: String,
+    /// Its table, for a join.
+    pub table: Vec<TableEntry>,
+}
+
+/// Why a stream was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refusal {
+    /// It belongs to this other cluster.
+    Cluster(String),
+    /// Its placement function is another one: two versions that may not be mixed.
+    Placement,
+    /// This name belongs to another live member, at this address.
+    Name(String, std::net::SocketAddr),
+}
+
+/// One message about a scope.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ScopeMessage {
+    /// Leads asks: the serial number of the sender's member record, the one of the receiver's that it has, and the
+    /// record itself until the receiver has echoed its number.
+    Lead {
+        /// Of the sender's record.
+        version: u64,
+        /// Of the receiver's record, 0 for none.
+        echo: u64,
+        /// The sender's record.
+        record: Option<Box<Record<Owned>>>,
+    },
+    /// A desired child.
+    Put(ChildKey, Record<Desired>),
+    /// A desired child, from its writer to whoever must act or keep it: acknowledge it.
+    PutDirect(ChildKey, Record<Desired>),
+    /// A desired child is removed.
+    Del {
+        /// Which.
+        key: ChildKey,
+        /// Which life of it.
+        dot: Dot,
+        /// The remover's highest birth.
+        birth: u64,
+        /// Whether to acknowledge it.
+        direct: bool,
+    },
+    /// A direct message about this dot has arrived.
+    Ack(ChildKey, Dot),
+    /// A claim or a member record.
+    PutOwned(OwnedKey, Record<Owned>),
+    /// A claim is released, or a member record withdrawn.
+    DelOwned(OwnedKey, Dot),
+    /// May I start this child?
+    Ask(Ask),
+    /// The answer.
+    Answer(Answer),
+    /// Have you settled in this scope?
+    StatusRequest,
+    /// Whether the sender has joined the scope and settled in it.
+    Status(Status),
+    /// Do you hold a child with this id?
+    Find(u64, ChildKey),
+    /// The answer, with the record if so.
+    Found(u64, ChildKey, Option<Record<Desired>>),
+    /// A step of an exchange; on streams only.
+    Exchange(Exchange),
+}
+
+/// The owner asks to start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    /// Which child.
+    pub key: ChildKey,
+    /// Which life of it.
+    pub life: Dot,
+    /// The birth of that life.
+    pub birth: u64,
+    /// What that life replaced.
+    pub over: Option<Dot>,
+    /// The spec, if it is small.
+    pub spec: Option<Arc<Spec>>,
+    /// The asker's round.
+    pub round: u32,
+    /// The how-manieth Ask of the round.
+    pub attempt: u16,
+    /// The highest run of the life that the asker heard of.
+    pub run: u32,
+}
+
+/// The answer to an [`Ask`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Which child.
+    pub key: ChildKey,
+    /// The instance that asked.
+    pub to: super::InstanceId,
+    /// The asker's round.
+    pub round: u32,
+    /// The Ask that is answered.
+    pub attempt: u16,
+    /// Whether the asker may start it.
+    pub verdict: Verdict,
+    /// The life that was asked about.
+    pub asked: Dot,
+    /// What the answerer knows of it.
+    pub life: Life,
+    /// The highest run of that life that the answerer heard of.
+    pub run: u32,
+}
+
+/// Whether the asker may start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    /// Nothing of the child runs at the answerer.
+    Free,
+    /// Something of it runs there, or will.
+    Busy,
+}
+
+/// What the answerer knows of the life that was asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Life {
+    /// Nothing that speaks against it.
+    Fine,
+    /// It was removed; the answerer's highest birth.
+    Gone(u64),
+}
+
+/// How far a node is in a scope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Status {
+    /// It has not joined it.
+    Absent,
+    /// It has joined it and does not have its state yet.
+    Unsettled,
+    /// It has its state.
+    Settled,
+}
+
+/// The steps of a pull, in order. `p` is asked, `q` asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Exchange {
+    /// q: the sums of what I have seen, and the hash of my active members.
+    Pull {
+        /// q's name for this pull.
+        session: u32,
+        /// The hash of q's active members.
+        members: u64,
+        /// Of the desired children.
+        desired: SeenSums,
+        /// Of what members own.
+        owned: SeenSums,
+    },
+    /// p: what I have seen where the sums differ, and the first sums of my records.
+    Snap {
+        /// q's name for the pull.
+        session: u32,
+        /// Whether p has settled.
+        settled: bool,
+        /// Of the desired children.
+        desired: Snap,
+        /// Of what members own.
+        owned: Snap,
+    },
+    /// Either: the sums below nodes that differ, and (from q) which nodes to list.
+    Descend {
+        /// q's name for the pull.
+        session: u32,
+        /// From q, in its first step: what it has seen, in the buckets that p's Snap named.
+        seen: Option<Box<(Buckets, Buckets)>>,
+        /// In the desired children.
+        desired: Step,
+        /// In what members own.
+        owned: Step,
+    },
+    /// q: I have taken the last spans, send more.
+    More {
+        /// q's name for the pull.
+        session: u32,
+    },
+    /// p: some of what differs; `last` ends the pull.
+    Spans {
+        /// q's name for the pull.
+        session: u32,
+        /// Whether this is all.
+        last: bool,
+        /// Of the desired children.
+        desired: Vec<Span<ChildKey, Desired>>,
+        /// Of what members own.
+        owned: Vec<Span<OwnedKey, Owned>>,
+    },
+    /// p: too busy, try somebody else.
+    Busy {
+        /// q's name for the pull.
+        session: u32,
+    },
+}
+
+/// Buckets of writers by index.
+pub type Buckets = Vec<(u32, Bucket)>;
+
+/// The sums of the buckets of a set of seen dots.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenSums {
+    /// The level of the trie.
+    pub level: u8,
+    /// One per bucket.
+    pub sums: Vec<u64>,
+}
+
+/// What p has in one family.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snap {
+    /// p's highest birth.
+    pub top: u64,
+    /// What p has seen, in the buckets that differ.
+    pub seen: Buckets,
+    /// The level at which p lists.
+    pub depth: u8,
+    /// The sums below p's root.
+    pub sums: Vec<u64>,
+}
+
+/// One step down the trie.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Nodes that differ, with the sender's sums below each.
+    pub nodes: Vec<(u8, u32, Vec<u64>)>,
+    /// Nodes that p shall list.
+    pub list: Vec<(u8, u32)>,
+}
+
+/// The record of a member inside an owned record.
+pub fn member_of(record: &Record<Owned>) -> Option<&Arc<MemberRecord>> {
+    match &record.value {
+        Owned::Member(member) => Some(member),
+        Owned::Claim(_) => None,
+    }
+}

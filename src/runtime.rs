@@ -1,0 +1,21 @@
+//! The tokio side: handles, sockets, timers, child tasks. It makes no decision of the protocol; those are in `proto`.
+
+mod clock;
+mod context;
+mod driver;
+mod frames;
+mod kinds;
+mod launch;
+mod log;
+mod node;
+mod scope;
+mod seeds;
+mod sockets;
+mod streams;
+mod supervisor;
+mod tasks;
+
+pub use context::{BoxError, Child, ChildContext};
+pub use node::{Node, NodeBuilder};
+pub use scope::ScopeBuilder;
+pub use supervisor::{StartChild, Started, Supervisor, TerminateChild, UpdateChild};

@@ -1,0 +1,480 @@
+//! The protocol loop: feeds the state machine what happened, does what it says, waits for the next thing.
+//!
+//! It runs on a thread of its own, with a tokio runtime of its own, because it must never be held up: on a shared
+//! runtime a child that blocks its thread may hold the loop's task or the I/O driver with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::UdpSocket;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep;
+use tracing::{debug, trace, warn};
+
+use super::clock::Clock;
+use super::context::ChildContext;
+use super::log;
+use super::node::Call;
+use super::scope::ScopeParts;
+use super::seeds::Seeds;
+use super::streams::{Ending, Inbound, Streams};
+use super::tasks::Tasks;
+use crate::config::Config;
+use crate::error::{LeaveError, Unavailable, WaitError};
+use crate::proto::{
+    ChildEvent, Command, Node, Output, Reply, RequestId, RunId, ScopeId, ScopeSetup, StartChild, Stats, StreamEvent,
+    Time,
+};
+
+/// How much of each input is taken before the state machine's outputs are drained: enough that one datagram carries
+/// many messages of a burst, little enough that answers are not held up for more than a few milliseconds.
+const BATCH_MAX: usize = 1_024;
+
+/// A wake-up this late means that the process was stopped or starved. What waits in the sockets is then read before
+/// timers are fired that it may have answered.
+const LATE: Duration = Duration::from_millis(50);
+
+/// How many batches are read after a late wake-up before timers are fired all the same.
+const CATCH_UP_BATCHES: usize = 64;
+
+/// How long streams may take to send what is queued when the node has left.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How soon a node that nobody holds any more tries again to leave.
+const LEAVE_RETRY: Duration = Duration::from_secs(1);
+
+/// The largest datagram that the network can carry.
+const DATAGRAM_BYTES_MAX: usize = 64 * 1024;
+
+/// The request under which the loop itself makes the node leave; handles count up from 0.
+const OWN_LEAVE: RequestId = RequestId(u64::MAX);
+
+/// What the loop owns.
+pub(super) struct Driver {
+    node: Node,
+    name: Arc<str>,
+    clock: Clock,
+    config: Config,
+    datagrams: UdpSocket,
+    scratch: Vec<u8>,
+    streams: Streams,
+    seeds: Seeds,
+    tasks: Tasks,
+    scopes: BTreeMap<ScopeId, ScopeParts>,
+    pending: BTreeMap<RequestId, Pending>,
+    /// When waits are given up.
+    waits: BTreeSet<(Time, RequestId)>,
+    /// What this side refused, beside the state machine's own counters.
+    refused: Stats,
+    inputs: Inputs,
+    exit: Exit,
+}
+
+/// Everything that can wake the loop, apart from datagrams and timers.
+pub(super) struct Inputs {
+    /// From handles; closed when all of them are dropped.
+    pub(super) calls: mpsc::UnboundedReceiver<Call>,
+    /// From runs of children.
+    pub(super) reports: mpsc::UnboundedReceiver<(RunId, ChildEvent)>,
+    /// From streams.
+    pub(super) inbox: mpsc::Receiver<Inbound>,
+    /// The other end of `inbox`.
+    pub(super) inbox_sender: mpsc::Sender<Inbound>,
+    /// Closed when the user's runtime is shut down.
+    pub(super) user_runtime: oneshot::Receiver<()>,
+}
+
+struct Pending {
+    reply: oneshot::Sender<Reply>,
+    deadline: Option<Time>,
+    /// The scope that was entered for a join, to be taken back if it is refused.
+    joining: Option<ScopeId>,
+}
+
+/// How far the node is on its way out.
+#[derive(Default)]
+struct Exit {
+    handles_gone: bool,
+    runtime_gone: bool,
+    leave_at: Option<Time>,
+    left: bool,
+    farewells: Vec<oneshot::Sender<Reply>>,
+}
+
+/// Calls to `leave` that are answered when the sockets are closed.
+pub(super) struct Farewells(Vec<oneshot::Sender<Reply>>);
+
+impl Farewells {
+    pub(super) fn send(self) {
+        for reply in self.0 {
+            let _ = reply.send(Reply::Left(Ok(())));
+        }
+    }
+}
+
+/// What woke the loop.
+enum Woken {
+    Call(Option<Call>),
+    Report(RunId, ChildEvent),
+    Inbound(Inbound),
+    RuntimeGone,
+    /// Datagrams or a timer, which are looked at anyway.
+    Other,
+}
+
+impl Driver {
+    pub(super) fn new(
+        node: Node,
+        clock: Clock,
+        config: Config,
+        datagrams: UdpSocket,
+        streams: Streams,
+        tasks: Tasks,
+        inputs: Inputs,
+    ) -> Self {
+        Driver {
+            name: node.name().into(),
+            node,
+            clock,
+            seeds: Seeds::new(config.seeds.clone()),
+            config,
+            datagrams,
+            scratch: vec![0; DATAGRAM_BYTES_MAX],
+            streams,
+            tasks,
+            scopes: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            waits: BTreeSet::new(),
+            refused: Stats::default(),
+            inputs,
+            exit: Exit::default(),
+        }
+    }
+
+    /// Runs until the node has left.
+    pub(super) async fn run(mut self) -> Farewells {
+        self.flush();
+        while !self.exit.left {
+            let due = self.next_deadline();
+            let woken = self.wait(due).await;
+            self.take(woken);
+            self.take_waiting().await;
+            let now = self.clock.now();
+            if due.is_some_and(|due| now.since(due) >= LATE) {
+                self.catch_up(now).await;
+            }
+            self.fire_timers();
+            self.flush();
+            self.streams.reap();
+        }
+        self.streams.finish(FAREWELL, self.inputs.inbox).await;
+        Farewells(self.exit.farewells)
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        let protocol = self.node.poll_timeout().map(|(deadline, _why)| deadline);
+        let wait = self.waits.first().map(|(deadline, _)| *deadline);
+        [protocol, wait, self.tasks.poll_timeout(), self.exit.leave_at].into_iter().flatten().min()
+    }
+
+    async fn wait(&mut self, due: Option<Time>) -> Woken {
+        if self.streams.has_broken() {
+            return Woken::Other;
+        }
+        let pause = due.map(|due| due.since(self.clock.now()));
+        let inputs = &mut self.inputs;
+        tokio::select! {
+            call = inputs.calls.recv(), if !self.exit.handles_gone => Woken::Call(call),
+            Some((run, event)) = inputs.reports.recv() => Woken::Report(run, event),
+            Some(inbound) = inputs.inbox.recv() => Woken::Inbound(inbound),
+            _ = &mut inputs.user_runtime, if !self.exit.runtime_gone => Woken::RuntimeGone,
+            _ = self.datagrams.readable() => Woken::Other,
+            () = sleep(pause.unwrap_or_default()), if pause.is_some() => Woken::Other,
+        }
+    }
+
+    fn take(&mut self, woken: Woken) {
+        let now = self.clock.now();
+        match woken {
+            Woken::Call(Some(call)) => self.on_call(now, call),
+            Woken::Call(None) => {
+                self.exit.handles_gone = true;
+                self.leave(now, self.config.leave_timeout);
+            }
+            Woken::Report(run, event) => self.on_report(now, run, event),
+            Woken::Inbound(inbound) => self.on_inbound(now, inbound),
+            Woken::RuntimeGone => {
+                self.exit.runtime_gone = true;
+                warn!(node = &*self.name, "the tokio runtime of the children was shut down; the node leaves");
+                self.leave(now, Duration::ZERO);
+            }
+            Woken::Other => {}
+        }
+    }
+
+    /// Takes what else is there, a batch of each kind; how much it was.
+    async fn take_waiting(&mut self) -> usize {
+        // Lets the I/O driver and the streams bring what has come, so that one drain answers all of it.
+        tokio::task::yield_now().await;
+        let now = self.clock.now();
+        for conn in self.streams.take_broken() {
+            self.refused.refused_limit += 1;
+            self.node.handle_stream(now, conn, StreamEvent::Closed);
+        }
+        let mut taken = self.take_datagrams(now);
+        for _ in 0..BATCH_MAX {
+            let Ok((run, event)) = self.inputs.reports.try_recv() else { break };
+            self.on_report(now, run, event);
+            taken += 1;
+        }
+        for _ in 0..BATCH_MAX {
+            let Ok(inbound) = self.inputs.inbox.try_recv() else { break };
+            self.on_inbound(now, inbound);
+            taken += 1;
+        }
+        for _ in 0..BATCH_MAX {
+            let Ok(call) = self.inputs.calls.try_recv() else { break };
+            self.on_call(now, call);
+            taken += 1;
+        }
+        taken
+    }
+
+    async fn catch_up(&mut self, now: Time) {
+        debug!(?now, "woken late; reading what waits before any timer fires");
+        for _ in 0..CATCH_UP_BATCHES {
+            // One turn for the I/O driver, and the next for the streams that it woke.
+            tokio::task::yield_now().await;
+            if self.take_waiting().await == 0 {
+                break;
+            }
+        }
+    }
+
+    fn take_datagrams(&mut self, now: Time) -> usize {
+        for taken in 0..BATCH_MAX {
+            match self.datagrams.try_recv_from(&mut self.scratch) {
+                Ok((length, from)) => {
+                    trace!(%from, length, "datagram received");
+                    self.node.handle_datagram(now, from, &self.scratch[..length]);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return taken,
+                // An earlier datagram of ours could not be delivered; the socket is as good as before.
+                Err(error) => trace!(%error, "receiving a datagram failed"),
+            }
+        }
+        BATCH_MAX
+    }
+
+    fn fire_timers(&mut self) {
+        let now = self.clock.now();
+        self.tasks.handle_timeout(now);
+        while let Some((deadline, request)) = self.waits.first().copied()
+            && deadline <= now
+        {
+            self.waits.remove(&(deadline, request));
+            self.node.cancel(request);
+            if let Some(Pending { reply, .. }) = self.pending.remove(&request) {
+                let _ = reply.send(Reply::Running(Err(WaitError::Timeout)));
+            }
+        }
+        if self.exit.leave_at.is_some_and(|at| at <= now) {
+            self.leave(now, self.config.leave_timeout);
+        }
+        if self.node.poll_timeout().is_some_and(|(deadline, _why)| deadline <= now) {
+            self.node.handle_timeout(now);
+        }
+    }
+
+    fn on_call(&mut self, now: Time, call: Call) {
+        match call {
+            Call::Command { request, command, timeout, reply } => {
+                let deadline = timeout.map(|timeout| now + timeout);
+                self.waits.extend(deadline.map(|deadline| (deadline, request)));
+                self.pending.insert(request, Pending { reply, deadline, joining: None });
+                self.node.command(now, request, command);
+            }
+            Call::Join { request, setup, parts, reply } => self.on_join(now, request, setup, parts, reply),
+            Call::Cancel(request) => {
+                self.forget(request);
+                self.node.cancel(request);
+            }
+            Call::Stats(reply) => {
+                let _ = reply.send(self.stats());
+            }
+        }
+    }
+
+    /// The scope is entered before the state machine knows of it, so that none of its outputs finds it missing.
+    fn on_join(
+        &mut self,
+        now: Time,
+        request: RequestId,
+        setup: ScopeSetup,
+        parts: ScopeParts,
+        reply: oneshot::Sender<Reply>,
+    ) {
+        let scope = ScopeId::of(&setup.name);
+        let new = !self.scopes.contains_key(&scope);
+        if new {
+            self.scopes.insert(scope, parts);
+        }
+        self.pending.insert(request, Pending { reply, deadline: None, joining: new.then_some(scope) });
+        self.node.command(now, request, Command::JoinScope(setup));
+    }
+
+    fn forget(&mut self, request: RequestId) -> Option<Pending> {
+        let pending = self.pending.remove(&request)?;
+        if let Some(deadline) = pending.deadline {
+            self.waits.remove(&(deadline, request));
+        }
+        Some(pending)
+    }
+
+    fn on_report(&mut self, now: Time, run: RunId, event: ChildEvent) {
+        self.tasks.observe(run, &event);
+        self.node.handle_child(now, run, event);
+    }
+
+    fn on_inbound(&mut self, now: Time, inbound: Inbound) {
+        match inbound {
+            Inbound::Accepted { stream, from } => match self.streams.accept(stream) {
+                Some(conn) => self.node.handle_stream(now, conn, StreamEvent::Accepted { from }),
+                None => {
+                    debug!(%from, "a stream is refused: limits.streams_max are open");
+                    self.refused.streams_refused += 1;
+                }
+            },
+            Inbound::Connected(conn) if self.streams.is_open(conn) => {
+                self.node.handle_stream(now, conn, StreamEvent::Connected);
+            }
+            Inbound::Frame(conn, bytes) if self.streams.is_open(conn) => {
+                self.node.handle_stream(now, conn, StreamEvent::Frame(&bytes));
+            }
+            // Closed by this side meanwhile.
+            Inbound::Connected(_) | Inbound::Frame(..) => {}
+            Inbound::Closed(conn, ending) => {
+                match ending {
+                    Ending::Lost(error) => trace!(?conn, %error, "a stream ended"),
+                    Ending::Oversized(announced) => {
+                        debug!(?conn, announced, "a stream is closed: it announced a frame that is too large");
+                        self.refused.refused_limit += 1;
+                    }
+                }
+                if self.streams.ended(conn) {
+                    self.node.handle_stream(now, conn, StreamEvent::Closed);
+                }
+            }
+            Inbound::Seeds(resolved) => {
+                let found = self.seeds.resolved(now, resolved);
+                self.node.handle_seeds(now, &found);
+            }
+        }
+    }
+
+    /// Does everything that the state machine wants done.
+    fn flush(&mut self) {
+        let now = self.clock.now();
+        loop {
+            let mut idle = true;
+            while let Some(transmit) = self.node.poll_transmit(now) {
+                idle = false;
+                trace!(to = %transmit.to, length = transmit.bytes.len(), "datagram sent");
+                if let Err(error) = self.datagrams.try_send_to(transmit.bytes, transmit.to) {
+                    trace!(to = %transmit.to, %error, "a datagram could not be sent");
+                    self.refused.datagrams_unsent += 1;
+                }
+            }
+            while let Some(output) = self.node.poll_output() {
+                idle = false;
+                self.perform(now, output);
+            }
+            if idle {
+                return;
+            }
+        }
+    }
+
+    fn perform(&mut self, now: Time, output: Output) {
+        match output {
+            Output::Connect { conn, to } => self.streams.connect(conn, to),
+            Output::Frame { conn, bytes } => self.streams.send(conn, bytes),
+            Output::Close { conn } => self.streams.close(conn),
+            Output::ResolveSeeds => self.seeds.resolve(self.inputs.inbox_sender.clone()),
+            Output::StartChild(start) => self.start_child(now, start),
+            Output::StopChild { run, shutdown } => self.tasks.stop(now, run, shutdown),
+            Output::Reply { request: OWN_LEAVE, reply } => self.on_own_leave(now, reply),
+            Output::Reply { request, reply } => self.on_reply(request, reply),
+            Output::Event { scope, event } => {
+                if let Some(parts) = self.scopes.get(&scope) {
+                    log::event(&parts.name, &event);
+                    // Fails only if nobody listens.
+                    let _ = parts.events.send(event);
+                }
+            }
+            Output::Members { scope, members } => {
+                if let Some(parts) = self.scopes.get(&scope) {
+                    parts.members.send_replace(members);
+                }
+            }
+            Output::Left => self.exit.left = true,
+        }
+    }
+
+    fn start_child(&mut self, now: Time, start: StartChild) {
+        let StartChild { scope, run, id, spec, epoch } = start;
+        let found = self.scopes.get(&scope).and_then(|parts| Some((parts, parts.runners.get(&spec.kind)?)));
+        let Some((parts, runner)) = found else {
+            return self.tasks.decline(run, "its kind is not registered on this node");
+        };
+        let ctx = ChildContext::new(id, epoch, self.name.clone(), parts.name.clone());
+        let runner = runner.clone();
+        self.tasks.start(now, run, runner, spec.args.clone(), ctx);
+    }
+
+    fn on_reply(&mut self, request: RequestId, reply: Reply) {
+        let Some(pending) = self.forget(request) else { return };
+        match (&reply, pending.joining) {
+            (Reply::Left(Ok(())), _) => {
+                self.exit.left = true;
+                return self.exit.farewells.push(pending.reply);
+            }
+            (Reply::Joined(Ok(_)), _) | (_, None) => {}
+            (_, Some(scope)) => {
+                self.scopes.remove(&scope);
+            }
+        }
+        // Fails only if the caller has gone, whose cancellation is then on its way.
+        let _ = pending.reply.send(reply);
+    }
+
+    /// Leaves because nobody holds the node any more.
+    fn leave(&mut self, now: Time, timeout: Duration) {
+        self.exit.leave_at = None;
+        let timeout = if self.exit.runtime_gone { Duration::ZERO } else { timeout };
+        self.node.command(now, OWN_LEAVE, Command::Leave { timeout });
+    }
+
+    fn on_own_leave(&mut self, now: Time, reply: Reply) {
+        match reply {
+            Reply::Left(Ok(())) => return self.exit.left = true,
+            Reply::Left(Err(LeaveError::StillRunning { children })) => {
+                warn!(?children, "children do not end although they were aborted; the node leaves when they have");
+            }
+            // A user's own call to leave is under way.
+            Reply::Left(Err(LeaveError::Unavailable(_))) | Reply::Unavailable(Unavailable::Leaving) => {}
+            other => warn!(reply = ?other, "leaving in the background was refused; it is tried again"),
+        }
+        self.exit.leave_at = Some(now + LEAVE_RETRY);
+    }
+
+    fn stats(&self) -> Stats {
+        let mut stats = *self.node.stats();
+        stats.refused_limit += self.refused.refused_limit;
+        stats.streams_refused += self.refused.streams_refused;
+        stats.datagrams_unsent += self.refused.datagrams_unsent;
+        stats
+    }
+}

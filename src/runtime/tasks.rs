@@ -1,0 +1,251 @@
+//! The runs of children on this node: one task each on the user's runtime, with its deadlines kept here.
+//!
+//! A run reports `Started` at most once and exactly one end, which is sent when its future has been dropped, however
+//! that came about. A run that nothing happens to costs nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tracing::{debug, warn};
+
+use super::context::{ChildContext, Order};
+use super::kinds::{BoxRun, Failure, Runner, panic_text};
+use crate::child::Shutdown;
+use crate::info::Outcome;
+use crate::proto::{ChildEvent, RunId, Time};
+
+/// The longest error text that is kept and sent to others.
+const ERROR_BYTES_MAX: usize = 256;
+
+/// Where runs report.
+pub(super) type Reports = mpsc::UnboundedSender<(RunId, ChildEvent)>;
+
+/// The runs of children on this node. Dropped, it aborts them: a node that is gone takes its children with it.
+#[derive(Debug)]
+pub(super) struct Tasks {
+    user: Handle,
+    reports: Reports,
+    start_timeout: Duration,
+    runs: BTreeMap<RunId, Run>,
+    deadlines: BTreeSet<(Time, RunId)>,
+}
+
+#[derive(Debug)]
+struct Run {
+    ctx: ChildContext,
+    task: AbortHandle,
+    phase: Phase,
+    deadline: Option<Time>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Starting,
+    Running,
+    Stopping,
+}
+
+impl Tasks {
+    pub(super) fn new(user: Handle, reports: Reports, start_timeout: Duration) -> Self {
+        Tasks { user, reports, start_timeout, runs: BTreeMap::new(), deadlines: BTreeSet::new() }
+    }
+
+    /// Runs a child.
+    pub(super) fn start(&mut self, now: Time, run: RunId, runner: Runner, args: Bytes, ctx: ChildContext) {
+        let report = Report {
+            run,
+            ctx: ctx.clone(),
+            reports: self.reports.clone(),
+            start_timeout: self.start_timeout,
+            end: None,
+        };
+        let task = self.user.spawn(supervise(report, runner, args)).abort_handle();
+        let deadline = now + self.start_timeout;
+        self.deadlines.insert((deadline, run));
+        self.runs.insert(run, Run { ctx, task, phase: Phase::Starting, deadline: Some(deadline) });
+    }
+
+    /// Reports a child that can't be run here.
+    pub(super) fn decline(&mut self, run: RunId, why: &str) {
+        let _ = self.reports.send((run, ChildEvent::Declined(shortened(why))));
+    }
+
+    /// Stops a run by a shutdown policy; a later call with another policy overrides. A run that ended is no error.
+    pub(super) fn stop(&mut self, now: Time, run: RunId, shutdown: Shutdown) {
+        let Some(Run { ctx, task, phase, deadline }) = self.runs.get_mut(&run) else { return };
+        let starting = *phase == Phase::Starting;
+        *phase = Phase::Stopping;
+        let new_deadline = match shutdown {
+            Shutdown::Brutal => {
+                ctx.give(Order::Abort);
+                task.abort();
+                None
+            }
+            Shutdown::Timeout(patience) => {
+                ctx.give(Order::Stop);
+                Some(now + patience)
+            }
+            Shutdown::Infinity => {
+                ctx.give(Order::Stop);
+                // However patient the policy, an `init` has its own bound.
+                if starting { *deadline } else { None }
+            }
+        };
+        let old_deadline = std::mem::replace(deadline, new_deadline);
+        self.replace_deadline(run, old_deadline, new_deadline);
+    }
+
+    /// Takes note of a report before it is passed on.
+    pub(super) fn observe(&mut self, run: RunId, event: &ChildEvent) {
+        match event {
+            ChildEvent::Started => {
+                let Some(running) = self.runs.get_mut(&run) else { return };
+                if running.phase == Phase::Starting {
+                    running.phase = Phase::Running;
+                    let old_deadline = running.deadline.take();
+                    self.replace_deadline(run, old_deadline, None);
+                }
+            }
+            ChildEvent::Declined(_) | ChildEvent::Exited(_) => {
+                let ended = self.runs.remove(&run);
+                self.replace_deadline(run, ended.and_then(|ended| ended.deadline), None);
+            }
+        }
+    }
+
+    fn replace_deadline(&mut self, run: RunId, old: Option<Time>, new: Option<Time>) {
+        if let Some(old) = old {
+            self.deadlines.remove(&(old, run));
+        }
+        if let Some(new) = new {
+            self.deadlines.insert((new, run));
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    pub(super) fn poll_timeout(&self) -> Option<Time> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Aborts runs that were to be up, or to have ended, by now.
+    pub(super) fn handle_timeout(&mut self, now: Time) {
+        while let Some((deadline, run)) = self.deadlines.first().copied()
+            && deadline <= now
+        {
+            self.deadlines.remove(&(deadline, run));
+            let Some(overdue) = self.runs.get_mut(&run) else { continue };
+            overdue.deadline = None;
+            let order = if overdue.phase == Phase::Stopping { Order::Abort } else { Order::GiveUp };
+            debug!(child = %overdue.ctx.id(), ?order, "a run is overdue and aborted");
+            overdue.ctx.give(order);
+            overdue.task.abort();
+        }
+    }
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        for run in self.runs.values() {
+            run.ctx.give(Order::Abort);
+            run.task.abort();
+        }
+    }
+}
+
+/// Runs a child to its end. The report is dropped last, whatever happens to the rest.
+async fn supervise(mut report: Report, runner: Runner, args: Bytes) {
+    let mut run = runner(args, report.ctx.clone(), report.started());
+    let ended = caught(&mut run).await;
+    let dropped = catch_unwind(AssertUnwindSafe(|| drop(run)));
+    let ended = match (ended, dropped) {
+        (Err(panic), _) | (Ok(_), Err(panic)) => Err(panic_text(&*panic).to_owned()),
+        (Ok(result), Ok(())) => Ok(result),
+    };
+    report.end = Some(end_of(ended, &report));
+}
+
+/// Awaits a run, with its panic as an error.
+async fn caught(run: &mut BoxRun) -> std::thread::Result<Result<(), Failure>> {
+    std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(cx))) {
+        Ok(poll) => poll.map(Ok),
+        Err(panic) => std::task::Poll::Ready(Err(panic)),
+    })
+    .await
+}
+
+fn end_of(ended: Result<Result<(), Failure>, String>, report: &Report) -> ChildEvent {
+    let outcome = match ended {
+        Ok(Err(Failure::Declined(why))) => return ChildEvent::Declined(shortened(&why)),
+        Ok(Ok(())) => Outcome::Success,
+        Ok(Err(Failure::Error(error))) => Outcome::Error(shortened(&error.to_string())),
+        Err(panic) => Outcome::Panic(shortened(&panic)),
+    };
+    ChildEvent::Exited(match report.ctx.order() {
+        Order::Run => outcome,
+        Order::GiveUp => report.not_started(),
+        Order::Stop | Order::Abort => {
+            if let Some(error) = outcome.error() {
+                warn!(child = %report.ctx.id(), %error, "a child failed while it was stopping");
+            }
+            Outcome::Stopped
+        }
+    })
+}
+
+/// Sends the end of a run when it is dropped: as the last thing of the task, or with the task when that is aborted or
+/// its runtime shut down.
+struct Report {
+    run: RunId,
+    ctx: ChildContext,
+    reports: Reports,
+    start_timeout: Duration,
+    end: Option<ChildEvent>,
+}
+
+impl Report {
+    fn started(&self) -> Box<dyn FnOnce() -> bool + Send> {
+        let (run, ctx, reports) = (self.run, self.ctx.clone(), self.reports.clone());
+        Box::new(move || {
+            let wanted = !ctx.is_stopping();
+            if wanted {
+                let _ = reports.send((run, ChildEvent::Started));
+            }
+            wanted
+        })
+    }
+
+    fn not_started(&self) -> Outcome {
+        let limit = humantime::format_duration(self.start_timeout);
+        Outcome::Error(format!("init did not return within {limit}").into())
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        let end = self.end.take().unwrap_or_else(|| {
+            ChildEvent::Exited(match self.ctx.order() {
+                Order::GiveUp => self.not_started(),
+                Order::Run | Order::Stop | Order::Abort => Outcome::Aborted,
+            })
+        });
+        let _ = self.reports.send((self.run, end));
+    }
+}
+
+/// The text of an error, cut to what is kept of it.
+fn shortened(text: &str) -> Arc<str> {
+    let mut end = text.len().min(ERROR_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].into()
+}
+
+#[cfg(test)]
+mod tests;

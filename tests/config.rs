@@ -1,0 +1,138 @@
+//! The configuration as an operator writes it: a TOML file, durations as text, and one answer that names every
+//! mistake at once.
+
+use std::time::Duration;
+
+use haulout::{Config, Profile, Security};
+
+#[test]
+fn an_empty_file_is_the_default() {
+    let config: Config = toml::from_str("").unwrap();
+    assert_eq!(config, Config::default());
+    config.check().unwrap();
+}
+
+#[test]
+fn a_full_file_is_read_and_written_back_unchanged() {
+    let text = r#"
+        cluster = "reef"
+        name = "seal-1"
+        bind = "0.0.0.0:7946"
+        advertise = "10.0.0.5:7946"
+        seeds = ["10.0.0.5:7946", "seals.example:7946", "[fd00::5]:7946"]
+        profile = "wan"
+        sync_interval = "250ms"
+        settle_timeout = "never"
+        confirm_timeout = "1500ms"
+        start_timeout = "1m 30s"
+        leave_timeout = "8s"
+        backoff_min = "1s"
+        backoff_max = "5m"
+
+        [security]
+        mode = "plaintext"
+        allow_beyond_loopback = true
+
+        [limits]
+        streams_max = 64
+    "#;
+    let config: Config = toml::from_str(text).unwrap();
+    config.check().unwrap();
+    assert_eq!(config.profile, Profile::Wan);
+    assert_eq!(config.sync_interval, Duration::from_millis(250));
+    assert_eq!(config.settle_timeout, None);
+    assert_eq!(config.confirm_timeout, Some(Duration::from_millis(1_500)));
+    assert_eq!(config.start_timeout, Duration::from_secs(90));
+    assert_eq!(config.security, Security::Plaintext { allow_beyond_loopback: true });
+    assert_eq!(config.limits.streams_max, 64);
+    let written = toml::to_string(&config).unwrap();
+    assert!(written.contains("sync_interval = \"250ms\""), "{written}");
+    assert_eq!(toml::from_str::<Config>(&written).unwrap(), config);
+}
+
+#[test]
+fn a_file_that_can_not_be_read_says_which_field_and_what_is_expected() {
+    for (text, expected) in [
+        ("sync_interval = \"5 parsecs\"", "\"5s\""),
+        ("sync_interval = 5", "string"),
+        ("settle_timeout = \"forever\"", "never"),
+        ("sync_intervall = \"5s\"", "sync_intervall"),
+        ("profile = \"moon\"", "moon"),
+        ("bind = \"localhost\"", "bind"),
+        ("[security]\nmode = \"hope\"", "hope"),
+        ("[limits]\nstreams = 5", "streams"),
+    ] {
+        let error = toml::from_str::<Config>(text).unwrap_err().to_string();
+        assert!(error.contains(expected), "{text}: {error}");
+    }
+}
+
+/// Every field is wrong; each must be named, in one answer, with what to change.
+#[test]
+fn every_wrong_field_is_named_at_once() {
+    let mut config = Config {
+        cluster: String::new(),
+        name: Some("n".repeat(256)),
+        bind: "0.0.0.0:7946".parse().unwrap(),
+        advertise: None,
+        seeds: vec!["seal".into(), ":7946".into(), "seal:port".into(), "seal:0".into()],
+        profile: Profile::Lan,
+        sync_interval: Duration::from_millis(1),
+        settle_timeout: Some(Duration::from_secs(86_400)),
+        confirm_timeout: Some(Duration::from_secs(60)),
+        start_timeout: Duration::ZERO,
+        leave_timeout: Duration::from_secs(1_000_000),
+        backoff_min: Duration::ZERO,
+        backoff_max: Duration::from_secs(1_000_000),
+        security: Security::default(),
+        limits: haulout::Limits {
+            scopes_max: 0,
+            members_max: 0,
+            children_max: 0,
+            streams_max: 0,
+            stream_backlog_bytes_max: 0,
+            waiting_calls_max: 0,
+        },
+    };
+    let expected = [
+        "cluster has 0 bytes",
+        "name has 256 bytes",
+        "set advertise",
+        "\"seal\" is not host:port",
+        "\":7946\" is not host:port",
+        "\"seal:port\" is not host:port",
+        "\"seal:0\" is not host:port",
+        "not loopback",
+        "sync_interval is 1ms, set it to 50ms to 1h",
+        "settle_timeout is 1day",
+        "confirm_timeout is 1m, set it to 10ms to 2s 500ms",
+        "start_timeout is 0s",
+        "leave_timeout is",
+        "backoff_min is 0s",
+        "backoff_max is",
+        "limits.scopes_max is 0, set it to 1 to",
+        "limits.members_max is 0",
+        "limits.children_max is 0",
+        "limits.streams_max is 0",
+        "limits.stream_backlog_bytes_max is 0",
+        "limits.waiting_calls_max is 0",
+    ];
+    let error = config.check().unwrap_err();
+    for reason in expected {
+        assert!(error.reasons.iter().any(|told| told.contains(reason)), "{reason:?} is missing in {error}");
+        assert!(error.to_string().contains(reason));
+    }
+    assert_eq!(error.reasons.len(), expected.len(), "{:#?}", error.reasons);
+
+    config.advertise = Some("[::]:7946".parse().unwrap());
+    let error = config.check().unwrap_err().to_string();
+    assert!(error.contains("advertise is [::]:7946") && error.contains("different IP versions"), "{error}");
+}
+
+#[test]
+fn plaintext_beyond_loopback_needs_to_be_allowed_by_name() {
+    let mut config = Config { bind: "192.0.2.1:7946".parse().unwrap(), ..Config::default() };
+    assert!(config.check().unwrap_err().to_string().contains("security.allow_beyond_loopback"));
+    config.security = Security::Plaintext { allow_beyond_loopback: true };
+    config.check().unwrap();
+}
