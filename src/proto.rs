@@ -17,6 +17,7 @@ mod membership;
 mod node;
 mod outbox;
 pub mod placement;
+mod sabotage;
 mod scope;
 mod shared;
 mod supervision;
@@ -27,5 +28,6 @@ pub mod wire;
 
 pub use ids::{Dot, Epoch, Identity, InstanceId, ScopeId};
 pub use io::*;
-pub use node::{Birth, Node, Sabotage};
+pub use node::{Birth, Node};
+pub use sabotage::{Rule, Sabotage};
 pub use time::Time;

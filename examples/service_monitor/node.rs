@@ -8,7 +8,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use haulout::proto::Sabotage;
+use haulout::proto::{Rule, Sabotage};
 use haulout::{BoxError, Child, ChildContext, ChildSpec, Config, Event, LeaveError, Node, Supervisor, Which};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
@@ -86,7 +86,10 @@ pub(crate) struct NodeOptions {
 /// Runs the service until its stdin is closed.
 pub(crate) async fn run(options: NodeOptions) -> Result<(), BoxError> {
     let config: Config = toml::from_str(&std::fs::read_to_string(&options.config)?)?;
-    let node = Node::builder(config).sabotage(Sabotage { start_without_asking: options.sabotage }).start().await?;
+    let node = Node::builder(config)
+        .sabotage(if options.sabotage { Sabotage::without(Rule::Ask) } else { Sabotage::default() })
+        .start()
+        .await?;
     let monitors = node.scope("monitors").kind::<ServiceMonitor>().version(env!("CARGO_PKG_VERSION")).join().await?;
 
     tokio::spawn(note_losses(monitors.events(), node.name().to_owned(), options.journals.clone()));

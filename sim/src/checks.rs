@@ -256,7 +256,7 @@ pub fn expectation(history: &History, id: &ChildId, now: Time, window: Duration)
         match (&call.command, call.answer.as_ref().map(|(_, reply)| reply)) {
             (
                 Command::Start { spec, .. } | Command::Update { spec, .. },
-                None | Some(Reply::Started(Ok(true)) | Reply::Updated(Ok(()))),
+                None | Some(Reply::Started(Ok(true)) | Reply::Updated(Ok(true))),
             ) if spec.id() == id => starts.push(write),
             // One that found nothing may still have reached somebody who did.
             (Command::Terminate { id: other, .. }, None | Some(Reply::Terminated(_))) if other == id => {

@@ -12,7 +12,7 @@ use super::scope::Scope;
 use super::shared::{Alarm, Shared};
 use super::supervision::{Asker, Local, Phase};
 use super::wire::{Answer, Ask, INLINE_SPEC_BYTES_MAX, Life, Message, ScopeMessage, Verdict};
-use super::{Dot, Identity, InstanceId, Time, Wakeup};
+use super::{Dot, Identity, InstanceId, Rule, Time, Wakeup};
 use crate::child::Restart;
 
 /// From this attempt on an Ask also goes through two other members: the direct way may be cut.
@@ -53,7 +53,7 @@ impl Scope {
         child.local = Local::Waiting(Box::new(round));
         self.waiting.insert(key.clone());
         self.unstable.insert(key.clone());
-        if cx.sabotage.start_without_asking {
+        if cx.sabotage.lacks(Rule::Ask) {
             self.start_run(cx, key);
         } else {
             self.ask_again(cx, key, number);
@@ -78,7 +78,9 @@ impl Scope {
         self.send_asks(cx, key, &targets);
         let Some(attempt) = self.round_of(key).map(|round| round.attempt) else { return };
         let retry = cx.ask_retry(attempt);
-        cx.set_timer(retry, Wakeup::Ask, Alarm::Ask(self.id, key.clone(), number));
+        if !cx.sabotage.lacks(Rule::RetryAsks) {
+            cx.set_timer(retry, Wakeup::Ask, Alarm::Ask(self.id, key.clone(), number));
+        }
     }
 
     /// Members without a valid Free; those that claim the child only when all others have one.
@@ -86,8 +88,12 @@ impl Scope {
         let now = cx.now;
         let claimers: BTreeSet<_> = self.foreign_claims(key).into_iter().map(|(instance, ..)| instance).collect();
         let Some(round) = self.round_of(key) else { return Vec::new() };
-        let lacking = |identity: &&Identity| round.frees.get(&identity.instance).is_none_or(|until| *until <= now);
-        let all: Vec<Identity> = cx.membership.active().values().filter(lacking).copied().collect();
+        let frees = round.frees.clone();
+        let lacking = |identity: &&Identity| frees.get(&identity.instance).is_none_or(|until| *until <= now);
+        let mut all: Vec<Identity> = cx.membership.active().values().filter(lacking).copied().collect();
+        if cx.sabotage.lacks(Rule::AskAll) {
+            all.retain(|identity| self.may_own(key, identity.instance));
+        }
         let (last, first): (Vec<_>, Vec<_>) = all.into_iter().partition(|id| claimers.contains(&id.instance));
         if first.is_empty() { last } else { first }
     }
@@ -147,7 +153,8 @@ impl Scope {
     /// A member is gone. A Free that it gave may stay; if it gave none, what it knew may have changed everything.
     pub(crate) fn void_round_unless_free(&mut self, cx: &mut Shared, key: &ChildKey, gone: &BTreeSet<InstanceId>) {
         let Some(round) = self.round_of(key) else { return };
-        if gone.iter().any(|instance| !round.frees.contains_key(instance)) {
+        let is_void = gone.iter().any(|instance| !round.frees.contains_key(instance));
+        if is_void && !cx.sabotage.lacks(Rule::DownVoidsRound) {
             self.begin_round(cx, key);
         } else {
             self.try_to_start(cx, key, false);
@@ -167,7 +174,14 @@ impl Scope {
         let before = round.frees.len();
         round.frees.retain(|_, until| *until > now);
         cx.stats.frees_expired += (before - round.frees.len()) as u64;
-        let silent: Vec<_> = active.keys().filter(|instance| !round.frees.contains_key(instance)).copied().collect();
+        let mut silent: Vec<_> =
+            active.keys().filter(|instance| !round.frees.contains_key(instance)).copied().collect();
+        if cx.sabotage.lacks(Rule::AskAll) {
+            silent.retain(|instance| self.may_own(key, *instance));
+        }
+        if cx.sabotage.lacks(Rule::ClaimsAreHints) && !self.foreign_claims(key).is_empty() {
+            return false;
+        }
         if !silent.is_empty() && (!may_excuse || !self.are_excused(cx, key, &silent)) {
             return false;
         }
@@ -238,11 +252,14 @@ impl Scope {
                     self.end_run(cx, &key);
                     Verdict::Free
                 }
-                Phase::Starting | Phase::Running if is_owner && run.spec.restart != Restart::Temporary => {
+                Phase::Starting | Phase::Running
+                    if is_owner
+                        && (run.spec.restart != Restart::Temporary || cx.sabotage.lacks(Rule::TemporaryStays)) =>
+                {
                     run.asker = Some(asker.clone());
                     cx.stats.stops_for_move += 1;
                     self.stop_run(cx, &key);
-                    Verdict::Busy
+                    if cx.sabotage.lacks(Rule::FreeOnlyWhenStopped) { Verdict::Free } else { Verdict::Busy }
                 }
                 Phase::Starting | Phase::Running | Phase::Backoff => Verdict::Busy,
             },
@@ -299,6 +316,7 @@ impl Scope {
         }
         let key = &answer.key;
         match answer.life {
+            _ if cx.sabotage.lacks(Rule::AnswersCarryLife) => {}
             Life::Gone(birth) => self.take_delete(cx, key, answer.asked, birth),
             Life::Fine => {
                 let is_same = self.desired.get(key).is_some_and(|record| record.dot == answer.asked);
@@ -315,9 +333,11 @@ impl Scope {
 
     fn handle_free(&mut self, cx: &mut Shared, from: Identity, answer: &Answer) {
         let key = &answer.key;
-        let Some(round) = self.round_of(key).filter(|round| round.number == answer.round) else { return };
-        let Some(sent) = round.sent_at(answer.attempt) else { return };
-        let until = sent + cx.config.profile.ask_ttl();
+        let is_bound = !cx.sabotage.lacks(Rule::AnswersBoundToRound);
+        let Some(round) = self.round_of(key).filter(|round| !is_bound || round.number == answer.round) else { return };
+        let Some(sent) = round.sent_at(answer.attempt).or((!is_bound).then_some(cx.now)) else { return };
+        let expires = !cx.sabotage.lacks(Rule::FreeExpires);
+        let until = if expires { sent + cx.config.profile.ask_ttl() } else { Time::from_nanos(u64::MAX) };
         if until <= cx.now {
             cx.stats.frees_expired += 1;
             return;
@@ -348,6 +368,9 @@ impl Scope {
 
     /// Whoever answers Free runs nothing, whatever it claimed before.
     fn void_claims(&mut self, cx: &mut Shared, key: &ChildKey, instance: InstanceId) {
+        if cx.sabotage.lacks(Rule::ClaimsAreHints) {
+            return;
+        }
         let owned = OwnedKey::claim(key, instance);
         let Some((_, dot, _)) = self.foreign_claims(key).into_iter().find(|(claimer, ..)| *claimer == instance) else {
             return;

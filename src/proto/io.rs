@@ -147,8 +147,8 @@ pub enum Reply {
     Joined(Result<ScopeId, JoinScopeError>),
     /// To `Start`: whether the child is new (`true`) or was live with an equal spec (`false`).
     Started(Result<bool, StartError>),
-    /// To `Update`.
-    Updated(Result<(), UpdateError>),
+    /// To `Update`: whether the spec was replaced (`true`) or live already (`false`).
+    Updated(Result<bool, UpdateError>),
     /// To `Terminate`.
     Terminated(Result<(), TerminateError>),
     /// To `WhichChildren`, ordered by id.

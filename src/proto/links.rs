@@ -238,6 +238,11 @@ impl Links {
         over.into_iter().filter_map(|conn| self.close(conn, out)).collect()
     }
 
+    /// Whether a seed has taken this node's call and not answered yet.
+    pub(crate) fn is_joining(&self) -> bool {
+        self.links.values().any(|link| link.join && link.stage == Stage::Greeting)
+    }
+
     /// Whether there is no stream at all.
     pub(crate) fn is_empty(&self) -> bool {
         self.links.is_empty()

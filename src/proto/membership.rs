@@ -15,8 +15,8 @@ use rand_core::{Rng, SeedableRng};
 use super::group::mix;
 use super::timer::Timers;
 use super::wire::{SWIM_BYTES_MAX, TableEntry, TableState};
-use super::{Identity, InstanceId, Stats, Time, Wakeup};
-use crate::config::Profile;
+use super::{Identity, InstanceId, Rule, Sabotage, Stats, Time, Wakeup};
+use crate::config::{Config, Profile};
 
 /// How many members that became active last are told along with every answer: with fewer newcomers than this at
 /// once, no table has to be exchanged before a start.
@@ -31,8 +31,11 @@ const CONFLICT_PAUSE: Duration = Duration::from_secs(60);
 
 /// How often suspects are told that they are suspected. Well below every profile's time to refute.
 const BUDDY_INTERVAL: Duration = Duration::from_millis(200);
-/// How often a node without members looks for some.
+/// How often a node looks for members while it has none, or for seeds while none is a member: whoever starts then
+/// knows only them, and would settle apart. A third of `settle_timeout` if that is shorter.
 const LONELY_INTERVAL: Duration = Duration::from_secs(1);
+/// Never more often than this, however short `settle_timeout` is.
+const SEEK_INTERVAL_MIN: Duration = Duration::from_millis(50);
 /// How often a node with members looks after seeds that are not among them, so that parts which started apart meet.
 const SEEDS_INTERVAL: Duration = Duration::from_secs(15);
 /// At most one unasked announce per this time.
@@ -131,6 +134,7 @@ pub(crate) struct Membership {
     rng: ChaCha8Rng,
     profile: Profile,
     members_max: usize,
+    sabotage: Sabotage,
     collected: Collected,
     timers: Timers<Tick>,
     /// Every active instance.
@@ -143,6 +147,7 @@ pub(crate) struct Membership {
     buddy_tick_set: bool,
     seeds: Vec<SocketAddr>,
     wants_seeds: bool,
+    lonely_interval: Duration,
     /// When members were looked for in vain last: pauses of the first seconds are short.
     seeks: u32,
     renewals: VecDeque<Time>,
@@ -159,7 +164,8 @@ impl std::fmt::Debug for Membership {
 }
 
 impl Membership {
-    pub(crate) fn new(me: Identity, profile: Profile, members_max: usize, seed: [u8; 32], now: Time) -> Self {
+    pub(crate) fn new(me: Identity, config: &Config, sabotage: Sabotage, seed: [u8; 32], now: Time) -> Self {
+        let (profile, members_max, settle_timeout) = (config.profile, config.limits.members_max, config.settle_timeout);
         let mut rng = ChaCha8Rng::from_seed(seed);
         let mut foca_seed = [0; 32];
         rng.fill_bytes(&mut foca_seed);
@@ -169,6 +175,7 @@ impl Membership {
             rng,
             profile,
             members_max,
+            sabotage,
             collected: Collected::default(),
             timers: Timers::default(),
             active: BTreeMap::new(),
@@ -179,6 +186,7 @@ impl Membership {
             buddy_tick_set: false,
             seeds: Vec::new(),
             wants_seeds: false,
+            lonely_interval: settle_timeout.map_or(LONELY_INTERVAL, |timeout| LONELY_INTERVAL.min(timeout / 3)),
             seeks: 0,
             renewals: VecDeque::new(),
             silent_until: None,
@@ -317,6 +325,7 @@ impl Membership {
         }
         if let Timer::ChangeSuspectToDown { member_id, incarnation, .. } = &timer
             && !self.is_still_suspect(member_id, *incarnation)
+            && !self.sabotage.lacks(Rule::SuspectTimerFilter)
         {
             // foca would tell a member that refuted in time that it is down, and so make it change its identity.
             stats.suspect_timers_dropped += 1;
@@ -370,8 +379,11 @@ impl Membership {
         if self.has_left {
             return;
         }
-        self.wants_seeds = true;
         let lonely = self.active.is_empty();
+        let has_seed = self.active.values().any(|member| self.seeds.contains(&member.addr));
+        let is_cut_off = lonely || !(self.seeds.is_empty() || has_seed);
+        // In a large cluster without a seed sixteen of the members look for one, not all of them.
+        self.wants_seeds = lonely || self.rng.next_u64() % self.active.len() as u64 <= 16;
         if lonely {
             let me = self.me();
             let known: Vec<_> =
@@ -387,11 +399,15 @@ impl Membership {
             }
         }
         self.seeks = self.seeks.saturating_add(1);
-        let pause = match (lonely, self.seeks) {
-            (_, ..=4) => LONELY_INTERVAL / 4,
-            (true, _) | (_, ..=8) => LONELY_INTERVAL,
+        let pause = match (is_cut_off, self.seeks) {
+            (_, ..=4) => self.lonely_interval / 4,
+            (true, _) | (_, ..=8) => self.lonely_interval,
             (false, _) => SEEDS_INTERVAL,
         };
+        let pause = pause.max(SEEK_INTERVAL_MIN);
+        if self.sabotage.lacks(Rule::KeepSeeking) && self.seeks > 1 {
+            return;
+        }
         let jitter = pause.mul_f64((self.rng.next_u64() % 256) as f64 / 1024.0);
         self.timers.set(now + pause + jitter, Wakeup::Membership, Tick::Seek);
         self.after_call(now, stats);
@@ -582,7 +598,10 @@ impl Membership {
             self.recent.pop_front();
         }
         self.hash = self.active.values().fold(0, |hash, id| hash.wrapping_add(identity_hash(*id)));
-        if self.active.is_empty() && !before.is_empty() {
+        let is_reached = |members: &BTreeMap<InstanceId, Identity>| {
+            members.values().any(|member| self.seeds.is_empty() || self.seeds.contains(&member.addr))
+        };
+        if is_reached(&before) && !is_reached(&self.active) {
             self.seeks = 0;
             self.timers.set(now, Wakeup::Membership, Tick::Seek);
         }
@@ -614,7 +633,7 @@ impl Membership {
         let mut any = false;
         for suspect in suspects {
             any = true;
-            if self.rng.next_u64() % members < 16 {
+            if self.rng.next_u64() % members < 16 && !self.sabotage.lacks(Rule::BuddyMessages) {
                 self.buddies.push_back((*suspect.id(), suspect.incarnation()));
             }
         }

@@ -17,8 +17,8 @@ use super::timer::Timers;
 use super::transmits::Transmits;
 use super::wire::{Head, Message};
 use super::{
-    ChildEvent, Command, ConnId, Identity, InstanceId, Output, Reply, RequestId, RunId, ScopeId, ScopeSetup, Stats,
-    StreamEvent, Time, Transmit, Wakeup,
+    ChildEvent, Command, ConnId, Identity, InstanceId, Output, Reply, RequestId, RunId, Sabotage, ScopeId, ScopeSetup,
+    Stats, StreamEvent, Time, Transmit, Wakeup,
 };
 use crate::child::NAME_BYTES_MAX;
 use crate::config::{Config, ConfigError};
@@ -67,13 +67,6 @@ pub struct Birth {
     pub sabotage: Sabotage,
 }
 
-/// Rules that a test (or the example's hidden flag) takes out, to show that something notices.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sabotage {
-    /// The owner starts without asking anybody.
-    pub start_without_asking: bool,
-}
-
 impl Node {
     /// A node that has not spoken to anybody yet.
     ///
@@ -93,7 +86,7 @@ impl Node {
             wall_ms_at_zero: birth.wall_ms_at_zero,
             sabotage: birth.sabotage,
             rng,
-            membership: Membership::new(me, config.profile, limits.members_max, swim_seed, now),
+            membership: Membership::new(me, config, birth.sabotage, swim_seed, now),
             head: Head::new(&config.cluster),
             links: Links::new(limits.streams_max, limits.stream_backlog_bytes_max),
             sweep_set: false,

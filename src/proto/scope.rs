@@ -14,7 +14,7 @@ use super::placement::Candidate;
 use super::shared::Shared;
 use super::supervision::{Child, Local};
 use super::wire::{ScopeMessage, Status};
-use super::{Command, Dot, Identity, InstanceId, Output, RequestId, RunId, ScopeId, ScopeSetup, Time};
+use super::{Command, Dot, Identity, InstanceId, Output, RequestId, Rule, RunId, ScopeId, ScopeSetup, Time};
 use crate::child::{ChildSpec, Kind, Spec};
 use crate::info::{Event, MemberInfo};
 
@@ -97,8 +97,8 @@ impl Scope {
         let mut scope = Scope {
             id,
             me,
-            desired: Replica::new(me),
-            owned: Replica::new(me),
+            desired: Replica::new(me, cx.sabotage),
+            owned: Replica::new(me, cx.sabotage),
             members: BTreeMap::new(),
             children: BTreeMap::new(),
             waiting: BTreeSet::new(),
@@ -184,6 +184,9 @@ impl Scope {
         let forgotten = self.owned.forget_writers(|writer| gone.contains(&writer));
         for (key, record) in forgotten {
             self.note_owned_gone(cx, &key, &record);
+        }
+        if cx.sabotage.lacks(Rule::NeverPrune) {
+            self.desired.prune(&gone.iter().copied().collect::<Vec<_>>());
         }
         for &instance in gone {
             self.forget_member(cx, instance);

@@ -11,7 +11,7 @@ use super::handover::Round;
 use super::scope::{Scope, nanos};
 use super::shared::{Alarm, Shared};
 use super::wire::{ScopeMessage, Verdict};
-use super::{ChildEvent, Dot, Epoch, Identity, InstanceId, Output, RunId, StartChild, Time, Wakeup};
+use super::{ChildEvent, Dot, Epoch, Identity, InstanceId, Output, Rule, RunId, StartChild, Time, Wakeup};
 use crate::child::{Restart, Spec};
 use crate::info::{Event, Outcome};
 
@@ -130,6 +130,10 @@ impl Scope {
         if run.phase == Phase::Stopping {
             return;
         }
+        if !is_owner && cx.sabotage.lacks(Rule::StopOnlyWhenAsked) {
+            self.stop_run(cx, key);
+            return;
+        }
         if run.life != dot {
             run.life = dot;
             let state = run.phase.claim_state();
@@ -147,14 +151,15 @@ impl Scope {
             run.duplicate_since = Some((now - ago).max(run.started));
         }
         let mine = (run.epoch, self.me);
-        let is_superseded = foreign
-            .iter()
-            .any(|(instance, _, claim)| claim.state == ClaimState::Running && (claim.epoch, *instance) > mine);
+        let is_superseded = !cx.sabotage.lacks(Rule::YieldToLaterRun)
+            && foreign
+                .iter()
+                .any(|(instance, _, claim)| claim.state == ClaimState::Running && (claim.epoch, *instance) > mine);
         if is_superseded && run.phase != Phase::Backoff && run.spec.restart != Restart::Temporary {
             // Whoever holds the epoch of this run may have been fenced off already: the later run is the one to keep
             // until the owner, if that is this node, starts a still later one.
             self.stop_run(cx, key);
-        } else if is_owner {
+        } else if is_owner && !cx.sabotage.lacks(Rule::Challenge) {
             self.challenge(cx, key);
         }
     }
@@ -311,6 +316,7 @@ impl Scope {
             cx.event(self.id, Event::ChildExited { id: key.id().clone(), epoch, outcome: outcome.clone() });
         }
         let is_done = match restart {
+            _ if cx.sabotage.lacks(Rule::CompletedIsDone) => false,
             Restart::Permanent => false,
             Restart::Transient => outcome == Outcome::Success,
             Restart::Temporary => true,

@@ -360,12 +360,21 @@ pub enum Exchange {
         /// Of what members own.
         owned: Snap,
     },
-    /// Either: the sums below nodes that differ, and (from q) which nodes to list.
+    /// q: my sums below nodes that differ, and which nodes to list.
     Descend {
         /// q's name for the pull.
         session: u32,
-        /// From q, in its first step: what it has seen, in the buckets that p's Snap named.
+        /// In the first step: what q has seen, in the buckets that p's Snap named.
         seen: Option<Box<(Buckets, Buckets)>>,
+        /// In the desired children.
+        desired: Step,
+        /// In what members own.
+        owned: Step,
+    },
+    /// p: my sums below those of them that differ.
+    Deeper {
+        /// q's name for the pull.
+        session: u32,
         /// In the desired children.
         desired: Step,
         /// In what members own.

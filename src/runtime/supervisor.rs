@@ -283,7 +283,9 @@ impl UpdateChild {
         let id = spec.id().clone();
         let command = Command::Update { scope: supervisor.inner.scope, spec, replicated };
         match supervisor.inner.node.call(command, None).await? {
-            Reply::Updated(result) => result?,
+            Reply::Updated(result) => {
+                result?;
+            }
             other => return Err(unexpected(other).into()),
         }
         if let Some(timeout) = running {

@@ -1,6 +1,7 @@
 //! Makes the unrest: faults and calls at random times, each from a stream of its own.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ pub(super) struct Driver {
     users: Random,
     undo: Queue<Undo>,
     newcomers: usize,
+    /// Those that were told to leave and are not back.
+    leaving: BTreeSet<NodeIdx>,
 }
 
 /// The end of a fault.
@@ -66,6 +69,7 @@ impl Driver {
             users: Random::stream(seed, "swarm users"),
             undo: Queue::default(),
             newcomers: 0,
+            leaving: BTreeSet::new(),
             faults,
             options,
         };
@@ -156,6 +160,7 @@ impl Driver {
             }
             SwarmFault::Leave if self.may_go(one) => {
                 let _ = self.cluster.leave(one);
+                self.leaving.insert(one);
                 let gone = self.cluster.now() + self.options.config.leave_timeout * 2;
                 self.undo.push(gone + lasting, Undo::Restart(one));
             }
@@ -179,10 +184,14 @@ impl Driver {
         self.faults.duration(range)
     }
 
-    /// Two nodes stay up, so that there is somebody to remember.
+    /// Two nodes stay up, so that there is somebody to remember, and one seed does: whoever starts while there is
+    /// none can only settle apart, which is no fault of the library.
     fn may_go(&self, node: NodeIdx) -> bool {
-        let up = self.cluster.up();
-        up.contains(&node) && up.len() > 2
+        let mut up = self.cluster.up();
+        let is_up = up.contains(&node);
+        up.retain(|other| *other != node && !self.leaving.contains(other));
+        let seeds = self.cluster.options().seed_nodes;
+        is_up && up.len() >= 2 && up.iter().any(|other| other.0 < seeds)
     }
 
     fn cut(&mut self, links: &[(NodeIdx, NodeIdx)], end: Time) {
@@ -207,9 +216,12 @@ impl Driver {
             Undo::Mend(links) => links.iter().for_each(|&(from, to)| self.cluster.mend(from, to)),
             Undo::Resume(node) => self.cluster.resume(node),
             Undo::Restart(node) if matches!(self.cluster.state(node), NodeState::Down | NodeState::Off) => {
+                self.leaving.remove(&node);
                 self.cluster.restart(node);
             }
-            Undo::Restart(_) => {}
+            Undo::Restart(node) => {
+                self.leaving.remove(&node);
+            }
             Undo::GoodWeather => self.cluster.set_link(self.options.link),
         }
     }

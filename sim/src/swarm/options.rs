@@ -75,7 +75,7 @@ impl SwarmOptions {
         let config = Config {
             profile,
             sync_interval: random.duration(Range::millis(300, 5_000)),
-            settle_timeout: Some(random.duration(Range::millis(300, 2_000))),
+            settle_timeout: Some(random.duration(Range::millis(1_000, 2_000))),
             confirm_timeout: Some(random.duration(Range::millis(500, 1_000))),
             leave_timeout: Duration::from_secs(5),
             backoff_min: Duration::from_millis(100),

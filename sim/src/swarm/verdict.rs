@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use haulout::{ChildId, ChildInfo};
+use haulout::{ChildId, ChildInfo, Event};
 
 use super::driver::fault_count;
 use super::{Failure, Report, SwarmOptions};
@@ -73,7 +73,7 @@ fn calls_hold(cluster: &Cluster, children: &[ChildInfo], startup: &[ChildId], wi
         return Err(("startup-children", format!("{id} is gone, though nobody terminated it")));
     }
     for id in ids_called(cluster).into_iter().filter(|id| !startup.contains(id)) {
-        let completed = cluster.journal().of(&id).any(|run| run.succeeded());
+        let completed = cluster.journal().of(&id).any(|run| run.succeeded()) || is_beaten(cluster, &id);
         match expectation(cluster.history(), &id, cluster.now(), window) {
             Expectation::Present if !listed.contains(&id) && !completed => {
                 return Err(("no-start-lost", format!("{id} was started and acknowledged, and is gone")));
@@ -88,6 +88,12 @@ fn calls_hold(cluster: &Cluster, children: &[ChildInfo], startup: &[ChildId], wi
         Some(call) => Err(("every-call-is-answered", format!("{:?} on {}", call.command, cluster.name(call.node)))),
         None => Ok(()),
     }
+}
+
+/// Whether a start of the id lost to a concurrent one, and its node said so.
+fn is_beaten(cluster: &Cluster, id: &ChildId) -> bool {
+    let told = |event: &Event| matches!(event, Event::StartLost { id: lost, .. } if lost == id);
+    cluster.nodes().any(|node| cluster.events(node).iter().any(|(.., event)| told(event)))
 }
 
 fn ids_called(cluster: &Cluster) -> BTreeSet<ChildId> {

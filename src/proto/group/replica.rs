@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::mix;
 use super::seen::Seen;
 use super::trie::{self, SumTrie};
-use crate::proto::{Dot, InstanceId};
+use crate::proto::{Dot, InstanceId, Rule, Sabotage};
 
 /// What a record is filed under. Ordered by position first, so that a span of positions is a range of keys.
 pub trait Key: Ord + Clone {
@@ -79,6 +79,7 @@ struct OpenPull {
 #[derive(Clone, Debug)]
 pub struct Replica<K, V> {
     me: InstanceId,
+    sabotage: Sabotage,
     next: u64,
     top: u64,
     records: BTreeMap<K, Record<V>>,
@@ -93,9 +94,10 @@ fn hash(key: &impl Key, dot: Dot) -> u64 {
 
 impl<K: Key, V: Value + Clone> Replica<K, V> {
     /// An empty map written by `me`.
-    pub fn new(me: InstanceId) -> Self {
+    pub fn new(me: InstanceId, sabotage: Sabotage) -> Self {
         Replica {
             me,
+            sabotage,
             next: 1,
             top: 0,
             records: BTreeMap::new(),
@@ -165,9 +167,10 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
         let dot = Dot { writer: self.me, n: self.next };
         self.next += 1;
         self.top += 1;
-        let over = self.take(&key).map(|old| old.dot);
+        let over = self.take(&key).map(|old| old.dot).filter(|_| !self.sabotage.lacks(Rule::OverReplaced));
         self.seen.insert(dot);
-        let record = Record { dot, birth: self.top, over, value };
+        let birth = if self.sabotage.lacks(Rule::BirthAboveTop) { dot.n } else { self.top };
+        let record = Record { dot, birth, over, value };
         self.insert(key.clone(), record);
         &self.records[&key]
     }
@@ -188,7 +191,8 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
 
     /// R3: takes a record that somebody sent.
     pub fn put(&mut self, key: K, record: Record<V>) -> Merge<V> {
-        if self.pull.as_ref().is_some_and(|pull| pull.seen.contains(record.dot)) {
+        let is_told_by_pull = self.pull.as_ref().is_some_and(|pull| pull.seen.contains(record.dot));
+        if is_told_by_pull && !self.sabotage.lacks(Rule::IgnoreWhilePulling) {
             return Merge::Ignored;
         }
         self.merge(key, record)
@@ -196,7 +200,9 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
 
     /// R4: a record was removed somewhere. Remembered even if it was never held here.
     pub fn delete(&mut self, key: &K, dot: Dot, birth: u64) -> Option<Record<V>> {
-        self.seen.insert(dot);
+        if !self.sabotage.lacks(Rule::RememberUnheld) || self.records.contains_key(key) {
+            self.seen.insert(dot);
+        }
         self.top = self.top.max(birth);
         self.take_if(key, dot)
     }
@@ -207,7 +213,9 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
             self.take_if(&key, over)
         });
         self.top = self.top.max(record.birth);
-        if !self.seen.insert(record.dot) {
+        let is_below_maximum =
+            self.sabotage.lacks(Rule::SeenAsRanges) && record.dot.n <= self.seen.last(record.dot.writer);
+        if is_below_maximum || !self.seen.insert(record.dot) {
             return if replaced.is_some() { Merge::Won(replaced) } else { Merge::Known };
         }
         match self.records.get(&key) {
@@ -308,6 +316,9 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
 
     /// R5, step 1: the snapshot of the peer is known; from now on direct puts of what it has seen are ignored.
     pub fn open_pull(&mut self, seen: Seen, top: u64) {
+        if self.sabotage.lacks(Rule::AdoptAtEnd) {
+            self.seen.union(&seen);
+        }
         self.pull = Some(OpenPull { seen, top });
     }
 

@@ -13,7 +13,7 @@ use crate::proto::wire::{
     Ask, DATAGRAM_BYTES_MAX, FRAME_BYTES_TARGET, Hello, Life, Message, Packet, Refusal, Refused, ScopeMessage, Status,
     Verdict, Welcome,
 };
-use crate::proto::{ConnId, Identity, InstanceId, ScopeId, Wakeup};
+use crate::proto::{ConnId, Identity, InstanceId, Rule, ScopeId, Wakeup};
 
 /// A member's table is asked for at most once per this time.
 const TABLE_INTERVAL: Duration = Duration::from_millis(50);
@@ -102,6 +102,7 @@ impl Node {
                 self.follow_membership();
                 self.count_deferred(sender);
             }
+            Message::Members(..) if self.cx.sabotage.lacks(Rule::AnswersCarryMembers) => reader.knows_members = true,
             Message::Members(hash, recent) => {
                 for identity in recent {
                     self.cx.membership.ensure_active(now, identity, &mut self.cx.stats);

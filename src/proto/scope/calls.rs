@@ -117,10 +117,10 @@ impl Scope {
         let key = ChildKey::new(spec.id.clone());
         match self.desired.get(&key) {
             None => cx.reply(request, Reply::Updated(Err(UpdateError::NotFound))),
-            Some(held) if *held.value.spec == spec.spec => cx.reply(request, Reply::Updated(Ok(()))),
+            Some(held) if *held.value.spec == spec.spec => cx.reply(request, Reply::Updated(Ok(false))),
             Some(_) => {
                 self.write_desired(cx, &key, spec);
-                self.send_desired(cx, &key, (request, replicated, Reply::Updated(Ok(()))));
+                self.send_desired(cx, &key, (request, replicated, Reply::Updated(Ok(true))));
             }
         }
     }

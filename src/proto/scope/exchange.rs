@@ -13,7 +13,7 @@ use crate::proto::group::seen::Bucket;
 use crate::proto::group::{ChildKey, Desired, Owned, OwnedKey, Replica, Seen, trie};
 use crate::proto::shared::{Alarm, Shared};
 use crate::proto::wire::{Buckets, Exchange, FRAME_BYTES_TARGET, Message, SeenSums, Snap, Status, Step};
-use crate::proto::{Dot, Identity, InstanceId, Time, Wakeup};
+use crate::proto::{Dot, Identity, InstanceId, Rule, Time, Wakeup};
 
 /// A pull that makes no progress for so long is given up.
 const PULL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -212,8 +212,7 @@ impl Scope {
             Exchange::Pull { session, members, desired, owned } => {
                 self.serve_pull(cx, from, session, members, &desired, &owned)
             }
-            Exchange::Descend { session, seen, desired, owned } if self.is_pulling(from, session) => {
-                debug_assert!(seen.is_none(), "only the puller tells what it has seen");
+            Exchange::Deeper { session, desired, owned } if self.is_pulling(from, session) => {
                 self.pull_descend(cx, from, &desired, &owned)
             }
             Exchange::Descend { session, seen, desired, owned } => {
@@ -231,7 +230,7 @@ impl Scope {
                 self.next_pull(cx);
                 true
             }
-            Exchange::Snap { .. } | Exchange::Spans { .. } | Exchange::Busy { .. } => true,
+            Exchange::Snap { .. } | Exchange::Deeper { .. } | Exchange::Spans { .. } | Exchange::Busy { .. } => true,
         };
         if !is_fine {
             cx.stats.refused_malformed += 1;
@@ -262,7 +261,7 @@ impl Scope {
         if !is_sane(desired) || !is_sane(owned) {
             return false;
         }
-        if members != cx.membership.hash() {
+        if members != cx.membership.hash() && !cx.sabotage.lacks(Rule::ExchangeTable) {
             let table = cx.membership.table();
             cx.send(from, &Message::Table(table));
         }
@@ -326,7 +325,7 @@ impl Scope {
         if next_desired.nodes.is_empty() && next_owned.nodes.is_empty() {
             return self.serve_more(cx, from, session);
         }
-        let step = Exchange::Descend { session, seen: None, desired: next_desired, owned: next_owned };
+        let step = Exchange::Deeper { session, desired: next_desired, owned: next_owned };
         self.send_step(cx, from, step);
         true
     }

@@ -36,6 +36,12 @@ impl Scope {
         self.children.entry(key.clone()).or_insert_with(Child::idle).owner = owner;
     }
 
+    /// Whether a member is one of those that placement considers for a child.
+    pub(crate) fn may_own(&self, key: &ChildKey, instance: InstanceId) -> bool {
+        let Some(record) = self.desired.get(key) else { return false };
+        self.members.get(&instance).is_some_and(|member| member.is_eligible(&record.value.spec))
+    }
+
     fn find_owner(&self, key: &ChildKey, spec: &Spec, life: Dot) -> Option<InstanceId> {
         let decliners = self.decliners(key, life);
         let eligible = self

@@ -77,7 +77,7 @@ impl Scope {
             self.pull_soon(cx, instance);
         } else {
             let has_waited = cx.config.settle_timeout.is_some_and(|timeout| cx.now.since(settling.since) >= timeout);
-            if has_waited && settling.answers.len() == active.len() {
+            if has_waited && settling.answers.len() == active.len() && !cx.links.is_joining() {
                 self.settle(cx);
                 return;
             }
