@@ -84,11 +84,11 @@ pub(crate) struct Run {
 impl Scope {
     /// Brings what this node does with a child in line with what is desired and who should run it.
     pub(crate) fn reconcile(&mut self, cx: &mut Shared, key: &ChildKey) {
-        if !self.is_settled() {
-            return;
-        }
         let life = self.life(key);
         let Some(child) = self.children.get(key) else { return };
+        if !self.is_settled() && life.is_some() {
+            return;
+        }
         let is_owner = child.owner == Some(self.me);
         match (&child.local, life) {
             (Local::Idle, None) => {
@@ -474,32 +474,46 @@ impl Scope {
         self.audit(cx);
     }
 
-    /// Looks at the next children in order; each that is not as it should be is a bug, counted and put right.
+    /// Looks at the next children in order; each that is not as it should be is a bug, counted and put right. Costs the
+    /// same at any number of children, and nothing but look-ups for those that are fine.
     fn audit(&mut self, cx: &mut Shared) {
         use std::ops::Bound;
         let from = self.audited.take().map_or(Bound::Unbounded, Bound::Excluded);
-        let slice: Vec<ChildKey> = self
-            .children
-            .range((from, Bound::Unbounded))
-            .take(super::scope::AUDIT_PER_SYNC)
-            .map(|(key, _)| key.clone())
-            .collect();
-        if slice.len() == super::scope::AUDIT_PER_SYNC {
-            self.audited = slice.last().cloned();
+        let mut wrong = Vec::new();
+        let mut looked_at = 0;
+        for (key, child) in self.children.range((from, Bound::Unbounded)).take(super::scope::AUDIT_PER_SYNC) {
+            looked_at += 1;
+            if looked_at == super::scope::AUDIT_PER_SYNC {
+                self.audited = Some(key.clone());
+            }
+            if !self.is_as_it_should_be(key, child) {
+                wrong.push(key.clone());
+            }
         }
-        for key in slice {
-            let owner = self.owner(&key);
-            let was = self.local_kind(&key);
-            if self.desired.get(&key).is_some() {
-                self.place(&key);
-            }
-            self.reconcile(cx, &key);
-            if owner != self.owner(&key) || was != self.local_kind(&key) {
-                cx.stats.audit_repairs += 1;
-                tracing::error!(child = %key.id(), "the audit found a child in a wrong state: this is a bug");
-            }
+        for key in wrong {
+            cx.stats.audit_repairs += 1;
+            tracing::error!(child = %key.id(), "the audit found a child in a wrong state: this is a bug");
+            self.place(&key);
+            self.mark(&key);
         }
         self.settle_dirty(cx);
+    }
+
+    fn is_as_it_should_be(&self, key: &ChildKey, child: &Child) -> bool {
+        let Some(record) = self.desired.get(key) else {
+            return matches!(&child.local, Local::Active(run) if run.phase == Phase::Stopping);
+        };
+        let spec = &record.value.spec;
+        let is_owner = child.owner == Some(self.me);
+        let is_placed = child.owner == self.find_owner(key, spec, record.dot);
+        is_placed
+            && match &child.local {
+                Local::Idle => {
+                    !is_owner || spec.restart == Restart::Temporary && !self.foreign_claims(key).is_empty()
+                }
+                Local::Waiting(_) => is_owner,
+                Local::Active(run) => run.phase == Phase::Stopping || (run.spec == *spec && run.life == record.dot),
+            }
     }
 
     /// Children of which something runs here, or will.
@@ -533,14 +547,6 @@ impl Scope {
         }
         self.settle_dirty(cx);
         longest
-    }
-
-    fn local_kind(&self, key: &ChildKey) -> Option<(u8, Option<Phase>)> {
-        self.children.get(key).map(|child| match &child.local {
-            Local::Idle => (0, None),
-            Local::Waiting(_) => (1, None),
-            Local::Active(run) => (2, Some(run.phase)),
-        })
     }
 }
 

@@ -25,6 +25,7 @@ pub(super) fn judge(
     let checked = converges(&mut cluster, bound).and_then(|(children, converged_in)| {
         calls_hold(&cluster, &children, startup, options.telling())?;
         stays(&mut cluster, options)?;
+        audit_finds_nothing(&cluster)?;
         no_unexplained_overlap(&cluster, options.reach())?;
         Ok((children, converged_in))
     });
@@ -118,6 +119,14 @@ fn stays(cluster: &mut Cluster, options: &SwarmOptions) -> Result<(), Broken> {
         return Err(("rest", "runs began or ended in a converged cluster".into()));
     }
     cluster.settled_children().map(|_| ()).map_err(|pending| ("rest", pending))
+}
+
+/// The safety net has nothing to do: whatever it repairs is a bug elsewhere.
+fn audit_finds_nothing(cluster: &Cluster) -> Result<(), Broken> {
+    match cluster.nodes().find(|&node| cluster.stats(node).audit_repairs > 0) {
+        Some(node) => Err(("audit", format!("{} put {} right", cluster.name(node), cluster.stats(node).audit_repairs))),
+        None => Ok(()),
+    }
 }
 
 /// Children that move between nodes that can talk are never on both.

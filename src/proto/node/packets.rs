@@ -67,6 +67,7 @@ impl Node {
             self.follow_membership();
             return;
         }
+        let sender = self.present_identity(sender, is_stream);
         if !self.admit(sender) {
             return;
         }
@@ -84,6 +85,13 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// A frame may have been queued under an identity that its sender has renewed since. Frames come in order from one
+    /// process, so it is that instance all the same; of a datagram this can't be known.
+    fn present_identity(&self, sender: Identity, is_stream: bool) -> Identity {
+        let present = self.cx.membership.identity_of(sender.instance);
+        present.filter(|present| is_stream && present.bump > sender.bump).unwrap_or(sender)
     }
 
     fn take_message(&mut self, reader: &mut Reader, message: Message, is_stream: bool) {

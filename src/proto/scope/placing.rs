@@ -42,7 +42,7 @@ impl Scope {
         self.members.get(&instance).is_some_and(|member| member.is_eligible(&record.value.spec))
     }
 
-    fn find_owner(&self, key: &ChildKey, spec: &Spec, life: Dot) -> Option<InstanceId> {
+    pub(crate) fn find_owner(&self, key: &ChildKey, spec: &Spec, life: Dot) -> Option<InstanceId> {
         let decliners = self.decliners(key, life);
         let eligible = self
             .members
