@@ -150,6 +150,7 @@ pub(crate) struct Membership {
     lonely_interval: Duration,
     /// When members were looked for in vain last: pauses of the first seconds are short.
     seeks: u32,
+    next_seek: Option<Time>,
     renewals: VecDeque<Time>,
     silent_until: Option<Time>,
     nudged: Option<Time>,
@@ -188,13 +189,14 @@ impl Membership {
             wants_seeds: false,
             lonely_interval: settle_timeout.map_or(LONELY_INTERVAL, |timeout| LONELY_INTERVAL.min(timeout / 3)),
             seeks: 0,
+            next_seek: None,
             renewals: VecDeque::new(),
             silent_until: None,
             nudged: None,
             size_class: 0,
             has_left: false,
         };
-        membership.timers.set(now, Wakeup::Membership, Tick::Seek);
+        membership.seek_at(now);
         membership
     }
 
@@ -313,7 +315,9 @@ impl Membership {
             match tick {
                 Tick::Swim(timer) => self.handle_swim_timer(now, timer, stats),
                 Tick::Buddy => self.find_suspects(now),
-                Tick::Seek => self.seek(now, stats),
+                Tick::Seek if self.next_seek.is_some_and(|next| now >= next) => self.seek(now, stats),
+                // It was moved to an earlier time.
+                Tick::Seek => {}
             }
         }
     }
@@ -356,10 +360,13 @@ impl Membership {
                     kept.set(now + REMOVE_DOWN_AFTER, Wakeup::Swim, Tick::Swim(timer));
                 }
                 Tick::Swim(timer) => kept.set(now, Wakeup::Swim, Tick::Swim(timer)),
-                other => kept.set(now, Wakeup::Membership, other),
+                Tick::Seek => {}
+                Tick::Buddy => kept.set(now, Wakeup::Membership, Tick::Buddy),
             }
         }
         self.timers = kept;
+        self.next_seek = None;
+        self.seek_at(now);
     }
 
     /// The seeds were resolved.
@@ -374,8 +381,17 @@ impl Membership {
         self.seeds.iter().copied().filter(|seed| !is_active(seed)).collect()
     }
 
+    /// Looks for members at this time, if not before.
+    fn seek_at(&mut self, at: Time) {
+        if self.next_seek.is_none_or(|next| at < next) {
+            self.next_seek = Some(at);
+            self.timers.set(at, Wakeup::Membership, Tick::Seek);
+        }
+    }
+
     /// Goes on looking for members: at once and often while there are none, now and then for lost seeds.
     fn seek(&mut self, now: Time, stats: &mut Stats) {
+        self.next_seek = None;
         if self.has_left {
             return;
         }
@@ -409,7 +425,7 @@ impl Membership {
             return;
         }
         let jitter = pause.mul_f64((self.rng.next_u64() % 256) as f64 / 1024.0);
-        self.timers.set(now + pause + jitter, Wakeup::Membership, Tick::Seek);
+        self.seek_at(now + pause + jitter);
         self.after_call(now, stats);
     }
 
@@ -603,7 +619,7 @@ impl Membership {
         };
         if is_reached(&before) && !is_reached(&self.active) {
             self.seeks = 0;
-            self.timers.set(now, Wakeup::Membership, Tick::Seek);
+            self.seek_at(now);
         }
         self.follow_size(self.active.len() + 1);
     }
@@ -611,7 +627,7 @@ impl Membership {
     fn notice_renewal(&mut self, now: Time, stats: &mut Stats) {
         stats.rejoins += 1;
         self.seeks = 0;
-        self.timers.set(now, Wakeup::Membership, Tick::Seek);
+        self.seek_at(now);
         self.renewals.push_back(now);
         while self.renewals.front().is_some_and(|first| now.since(*first) > RENEWALS_WINDOW) {
             self.renewals.pop_front();

@@ -100,7 +100,6 @@ impl Node {
             rtt: Duration::from_millis(2),
             runs: 0,
             via: None,
-            resync: BTreeSet::new(),
             draining: false,
             config: config.clone(),
         };
@@ -445,7 +444,6 @@ impl Node {
         for instance in gone.iter() {
             self.cx.peers.remove(instance);
         }
-        Scope::forget_resync(&mut self.cx, gone);
         for scope in self.scopes.values_mut() {
             scope.members_down(&mut self.cx, gone);
         }
@@ -455,7 +453,6 @@ impl Node {
     /// The others had declared this node down.
     fn rejoined(&mut self) {
         tracing::warn!(identity = ?self.cx.me(), "the others had declared this node down; it is back");
-        self.cx.resync = self.cx.membership.active().keys().copied().collect();
         for scope in self.scopes.values_mut() {
             scope.rejoined(&mut self.cx);
         }

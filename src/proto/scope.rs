@@ -502,10 +502,7 @@ impl Scope {
         for (key, record) in mine {
             self.publish_owned(cx, key, record);
         }
-        let all: Vec<_> = cx.membership.active().keys().copied().collect();
-        for instance in all {
-            self.pull_soon(cx, instance);
-        }
+        self.resync_with_all(cx);
         cx.event(self.id, Event::Rejoined);
     }
 

@@ -93,9 +93,6 @@ pub(crate) struct Shared {
     pub(crate) runs: u64,
     /// While messages that came through another member are handled: that member.
     pub(crate) via: Option<Identity>,
-    /// Members to compare states with after the others had declared this node down; nothing is restarted in place
-    /// until that is done.
-    pub(crate) resync: std::collections::BTreeSet<InstanceId>,
     pub(crate) draining: bool,
 }
 

@@ -348,7 +348,7 @@ impl Scope {
     /// Restarts a child that crashed, at once while that is rare, otherwise after a pause.
     fn restart(&mut self, cx: &mut Shared, key: &ChildKey) {
         let now = cx.now;
-        let is_resyncing = !cx.resync.is_empty();
+        let is_resyncing = self.is_resyncing();
         let Some(Local::Active(run)) = self.children.get_mut(key).map(|child| &mut child.local) else { return };
         let window = run.spec.max_restart_window;
         while run.recent.front().is_some_and(|restart| now.since(*restart) > window) {
@@ -399,7 +399,7 @@ impl Scope {
 
     /// A pause is over.
     pub(crate) fn end_backoff(&mut self, cx: &mut Shared, key: &ChildKey, of: RunId) {
-        let is_resyncing = !cx.resync.is_empty();
+        let is_resyncing = self.is_resyncing();
         let Some(Local::Active(run)) = self.children.get_mut(key).map(|child| &mut child.local) else { return };
         if run.phase != Phase::Backoff || run.run != of {
             return;

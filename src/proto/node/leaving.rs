@@ -115,12 +115,9 @@ impl Scope {
         self.unfinished().map(|(key, _)| key.id().clone()).collect()
     }
 
-    /// Whether a child that ran here need not be waited for: nobody wants it, or somebody else runs it.
+    /// Whether a child that ran here need not be waited for: nobody wants it, nobody can
+    /// run it, or somebody else has claimed it.
     fn is_handed_over(&self, key: &ChildKey) -> bool {
-        let runs_elsewhere = || {
-            let claims = self.foreign_claims(key);
-            claims.iter().any(|(.., claim)| claim.state == crate::proto::group::ClaimState::Running)
-        };
-        self.desired.get(key).is_none() || self.owner(key).is_none() || runs_elsewhere()
+        self.desired.get(key).is_none() || self.owner(key).is_none() || !self.foreign_claims(key).is_empty()
     }
 }

@@ -21,6 +21,8 @@ const PULL_TIMEOUT: Duration = Duration::from_secs(3);
 const DIFFER_MIN: Duration = Duration::from_millis(500);
 /// At most one pull per this time, unless a member came or came back.
 const PULL_INTERVAL: Duration = Duration::from_secs(1);
+/// A member that has to be pulled from and could not be is tried again after this time.
+const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 /// Pulls that one node serves in one scope at once; whoever comes later asks somebody else or again.
 const SERVED_MAX: usize = 16;
 /// A served pull that is not continued for so long is forgotten.
@@ -64,6 +66,8 @@ pub(super) struct Exchanges {
     /// Since when a peer's root has differed.
     differing: BTreeMap<InstanceId, Time>,
     last_pull: Option<Time>,
+    /// Members to compare states with since the others had declared this node down.
+    resync: BTreeSet<InstanceId>,
 }
 
 fn buckets(map: BTreeMap<u32, Bucket>) -> Buckets {
@@ -175,6 +179,9 @@ impl Scope {
             }
         }
         self.exchanges.served.retain(|_, serve| now.since(serve.used) < SERVE_TIMEOUT);
+        for instance in self.exchanges.resync.clone() {
+            self.pull_soon(cx, instance);
+        }
         self.next_pull(cx);
     }
 
@@ -183,10 +190,10 @@ impl Scope {
             cx.stats.pulls_aborted += 1;
             self.desired.abort_pull();
             self.owned.abort_pull();
-            // The peer may be fine and the stream not: it is asked again when its root is next seen to differ, and
-            // at once while this node has no other source.
-            if !self.is_settled() || cx.resync.contains(&pull.from) {
-                self.exchanges.queue.push_back(pull.from);
+            // Not asked again at once: a peer that refuses would be asked as fast as it can refuse. A node that has
+            // not settled asks at its next look, and a differing root is seen again.
+            if self.exchanges.resync.contains(&pull.from) {
+                cx.set_timer(RETRY_INTERVAL, Wakeup::Stream, Alarm::Exchange(self.id));
             }
         }
     }
@@ -195,6 +202,7 @@ impl Scope {
     pub(super) fn peer_lost(&mut self, cx: &mut Shared, instance: InstanceId) {
         self.exchanges.queue.retain(|queued| *queued != instance);
         self.exchanges.differing.remove(&instance);
+        self.exchanges.resync.remove(&instance);
         self.stream_lost(cx, instance);
     }
 
@@ -226,6 +234,7 @@ impl Scope {
                 self.pull_spans(cx, from, last, desired, owned)
             }
             Exchange::Busy { session } if self.is_pulling(from, session) => {
+                self.exchanges.resync.remove(&from.instance);
                 self.abort_pull(cx);
                 self.next_pull(cx);
                 true
@@ -482,16 +491,24 @@ impl Scope {
         self.desired.finish_pull();
         self.owned.finish_pull();
         cx.stats.pulls_completed += 1;
-        cx.resync.remove(&pull.from);
+        self.exchanges.resync.remove(&pull.from);
         if pull.is_settled {
             self.settle(cx);
         }
         self.next_pull(cx);
     }
 
-    /// Instances that are gone can't be compared with.
-    pub(crate) fn forget_resync(cx: &mut Shared, gone: &BTreeSet<InstanceId>) {
-        cx.resync.retain(|instance| !gone.contains(instance));
+    /// This node was declared down: it compares its state with everybody's.
+    pub(super) fn resync_with_all(&mut self, cx: &mut Shared) {
+        self.exchanges.resync = cx.membership.active().keys().copied().collect();
+        for instance in self.exchanges.resync.clone() {
+            self.pull_soon(cx, instance);
+        }
+    }
+
+    /// Whether that is still going on; until then nothing is restarted in place.
+    pub(crate) fn is_resyncing(&self) -> bool {
+        !self.exchanges.resync.is_empty()
     }
 }
 

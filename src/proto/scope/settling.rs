@@ -17,6 +17,10 @@ use crate::proto::{Dot, Identity, InstanceId, Time, Wakeup};
 /// How often a node that waits looks again. A lost question costs one more of these.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How much longer a node waits for a seed that took its call: long enough for one lost packet of the handshake, and no
+/// more, because something that takes calls and stays silent is no seed.
+const JOIN_GRACE: Duration = Duration::from_secs(1);
+
 /// What a node knows while it waits.
 #[derive(Debug)]
 pub(crate) struct Settling {
@@ -77,7 +81,9 @@ impl Scope {
             self.pull_soon(cx, instance);
         } else {
             let has_waited = cx.config.settle_timeout.is_some_and(|timeout| cx.now.since(settling.since) >= timeout);
-            if has_waited && settling.answers.len() == active.len() && !cx.links.is_joining() {
+            let may_hear = cx.now.since(settling.since) < cx.config.settle_timeout.unwrap_or_default() + JOIN_GRACE;
+            let is_joining = may_hear && cx.links.is_joining();
+            if has_waited && settling.answers.len() == active.len() && !is_joining {
                 self.settle(cx);
                 return;
             }
