@@ -142,11 +142,7 @@ fn start_many(bencher: Bencher<'_, '_>, children: usize) {
         let scope = ScopeId::of("bench");
         for n in 0..children {
             let spec = ChildSpec::raw(format!("child-{n}"), "kind", Vec::new()).expect("a short id");
-            trio.nodes[0].command(
-                trio.now,
-                RequestId(n as u64),
-                Command::Start { scope, spec, replicated: 0 },
-            );
+            trio.nodes[0].command(trio.now, RequestId(n as u64), Command::Start { scope, spec, replicated: 0 });
             if n % 1_024 == 0 {
                 trio.drain(0);
             }

@@ -10,6 +10,7 @@
 
 pub mod group;
 mod handover;
+mod hash;
 mod ids;
 mod io;
 mod links;

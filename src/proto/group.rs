@@ -16,12 +16,3 @@ pub use records::{ChildKey, Claim, ClaimState, Desired, MemberRecord, Owned, Own
 pub use replica::{Merge, Record, Replica};
 pub use seen::{Ranges, Seen};
 pub use trie::SumTrie;
-
-/// The finaliser of murmur3: mixes every bit of a word into every other.
-pub(crate) const fn mix(mut word: u64) -> u64 {
-    word ^= word >> 33;
-    word = word.wrapping_mul(0xff51_afd7_ed55_8ccd);
-    word ^= word >> 33;
-    word = word.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    word ^ (word >> 33)
-}

@@ -12,7 +12,7 @@ use chacha20::ChaCha8Rng;
 use foca::{Foca, Member, Notification, PeriodicParams, PostcardCodec, State, Timer};
 use rand_core::{Rng, SeedableRng};
 
-use super::group::mix;
+use super::hash::fmix64;
 use super::timer::Timers;
 use super::wire::{SWIM_BYTES_MAX, TableEntry, TableState};
 use super::{Identity, InstanceId, Rule, Sabotage, Stats, Time, Wakeup};
@@ -672,9 +672,9 @@ fn identity_hash(id: Identity) -> u64 {
     let port = u64::from(id.addr.port());
     let ip = match id.addr.ip() {
         std::net::IpAddr::V4(ip) => u64::from(ip.to_bits()),
-        std::net::IpAddr::V6(ip) => mix((ip.to_bits() >> 64) as u64) ^ ip.to_bits() as u64,
+        std::net::IpAddr::V6(ip) => fmix64((ip.to_bits() >> 64) as u64) ^ ip.to_bits() as u64,
     };
-    mix(mix(ip ^ (port << 48)) ^ id.instance.get())
+    fmix64(fmix64(ip ^ (port << 48)) ^ id.instance.get())
 }
 
 /// Ghosts must stay known as dead for longer than any packet or partition can plausibly last.

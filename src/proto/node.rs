@@ -50,6 +50,8 @@ pub struct Node {
     leaving: Option<Leaving>,
     has_left: bool,
     you_are_down: VecDeque<Time>,
+    /// The identity under which everything so far was sent.
+    known_as: Identity,
 }
 
 /// What a node is, beside its [`Config`].
@@ -115,6 +117,7 @@ impl Node {
             leaving: None,
             has_left: false,
             you_are_down: VecDeque::new(),
+            known_as: me,
         })
     }
 
@@ -428,6 +431,12 @@ impl Node {
             }
         }
         self.members_gone(&mut gone);
+        if self.known_as != self.cx.me() {
+            self.known_as = self.cx.me();
+            for scope in self.scopes.values_mut() {
+                scope.restart_pull(&mut self.cx);
+            }
+        }
         while let Some((suspect, incarnation)) = self.cx.membership.poll_buddy() {
             self.cx.stats.buddy_messages += 1;
             self.cx.send(suspect, &Message::Suspected(suspect, incarnation));

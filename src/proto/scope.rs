@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::group::{ChildKey, Claim, ClaimState, Desired, MemberRecord, Merge, Owned, OwnedKey, Record, Replica, mix};
+use super::group::{ChildKey, Claim, ClaimState, Desired, MemberRecord, Merge, Owned, OwnedKey, Record, Replica};
 use super::handover::Round;
+use super::hash::fmix64;
 use super::placement::Candidate;
 use super::shared::Shared;
 use super::supervision::{Child, Local};
@@ -135,7 +136,7 @@ impl Scope {
 
     /// A hash over everything that is replicated.
     pub(crate) fn root(&self) -> u64 {
-        self.desired.root().wrapping_add(mix(self.owned.root()))
+        self.desired.root().wrapping_add(fmix64(self.owned.root()))
     }
 
     /// What this node says of itself.

@@ -508,9 +508,7 @@ impl Scope {
         let is_placed = child.owner == self.find_owner(key, spec, record.dot);
         is_placed
             && match &child.local {
-                Local::Idle => {
-                    !is_owner || spec.restart == Restart::Temporary && !self.foreign_claims(key).is_empty()
-                }
+                Local::Idle => !is_owner || spec.restart == Restart::Temporary && !self.foreign_claims(key).is_empty(),
                 Local::Waiting(_) => is_owner,
                 Local::Active(run) => run.phase == Phase::Stopping || (run.spec == *spec && run.life == record.dot),
             }

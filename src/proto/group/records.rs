@@ -5,9 +5,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use twox_hash::XxHash3_64;
 
-use super::mix;
 use super::replica::{Key, Value};
 use crate::child::{ChildId, Kind, Spec};
+use crate::proto::hash::fmix64 as mix;
 use crate::proto::{Dot, Epoch, InstanceId};
 
 /// A child id with its hash, by which it is placed and filed.

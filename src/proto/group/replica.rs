@@ -5,9 +5,9 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
-use super::mix;
 use super::seen::Seen;
 use super::trie::{self, SumTrie};
+use crate::proto::hash::fmix64 as mix;
 use crate::proto::{Dot, InstanceId, Rule, Sabotage};
 
 /// What a record is filed under. Ordered by position first, so that a span of positions is a range of keys.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::mix;
 use super::trie::{self, SumTrie};
+use crate::proto::hash::fmix64 as mix;
 use crate::proto::{Dot, InstanceId};
 
 /// Sorted, disjoint, non-adjacent inclusive ranges of serial numbers.

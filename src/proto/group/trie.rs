@@ -101,7 +101,7 @@ impl SumTrie {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::group::mix;
+    use crate::proto::hash::fmix64 as mix;
 
     /// Goal: every level sums to the root, whatever was added and removed and however the trie grew.
     /// Method: 5,000 records in, half of them out again, growing on the way; compare with a trie built at once.

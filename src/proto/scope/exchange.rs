@@ -198,6 +198,15 @@ impl Scope {
         }
     }
 
+    /// This node has a new identity: what it asked for under the former one may have been refused.
+    pub(crate) fn restart_pull(&mut self, cx: &mut Shared) {
+        if let Some(from) = self.exchanges.pull.as_ref().map(|pull| pull.from) {
+            self.abort_pull(cx);
+            self.exchanges.queue.push_front(from);
+            self.next_pull(cx);
+        }
+    }
+
     /// A member is gone, and with it what was being exchanged.
     pub(super) fn peer_lost(&mut self, cx: &mut Shared, instance: InstanceId) {
         self.exchanges.queue.retain(|queued| *queued != instance);
