@@ -92,8 +92,8 @@
 //! - `seeds`: two or three nodes that usually run; list the same ones on every node. They are only needed to join.
 //! - `name`: set it where addresses change (containers) and names do not, so that a restart moves no child.
 //! - `profile`: `lan` suits one data centre and gives a silent node up after about 5.5 s; `local` (about 2 s) suits one
-//!   rack and tests; `wan` (about half a minute) suits several regions. A killed process is noticed sooner, because its
-//!   port refuses.
+//!   rack and tests; `wan` (about half a minute) suits several regions. In clusters of more than ten nodes it takes
+//!   longer, with the logarithm of their number. A killed process is silent like any other: it is not noticed sooner.
 //! - `sync_interval` (5 s): the safety net. What can be acted on at once is, so it bounds only the recovery from lost
 //!   messages. Shorten it where packets are lost often; idle costs grow in proportion.
 //! - `settle_timeout` (2 s): how long a node that finds no settled member waits before it settles by itself. Lengthen
@@ -106,6 +106,11 @@
 //! # Features
 //!
 //! `runtime` (default): the tokio side. Without it only the deterministic state machine is built, for the simulator.
+
+// Compiles the examples of the README with the other documentation tests.
+#[cfg(all(doctest, feature = "runtime"))]
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 mod child;
 mod config;

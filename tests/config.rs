@@ -136,3 +136,13 @@ fn plaintext_beyond_loopback_needs_to_be_allowed_by_name() {
     config.security = Security::Plaintext { allow_beyond_loopback: true };
     config.check().unwrap();
 }
+
+/// Goal: the configuration that the README shows is one. Method: find the block of TOML that names a cluster.
+#[test]
+fn the_file_in_the_readme_is_read_and_can_be_used() {
+    let blocks = include_str!("../README.md").split("```toml\n").skip(1);
+    let block = blocks.filter_map(|rest| rest.split("```").next()).find(|block| block.contains("cluster ="));
+    let config: Config = toml::from_str(block.unwrap()).unwrap();
+    config.check().unwrap();
+    assert_eq!(config.seeds.len(), 3);
+}
