@@ -74,7 +74,8 @@ pub enum Command {
         scope: ScopeId,
         /// What.
         spec: ChildSpec,
-        /// Reply only when so many other members have it (fewer if the cluster is smaller).
+        /// Reply only when so many other members have it: fewer if there are fewer, and at once if a later write of this
+        /// node on the same child takes its place.
         replicated: usize,
     },
     /// Replace the spec of a live child.

@@ -153,7 +153,7 @@ impl Links {
         out: &mut VecDeque<Output>,
         stats: &mut Stats,
     ) {
-        let accepted = self.links.keys().rev().take_while(|conn| conn.0 >= ConnId::accepted(0).0 - 1).count();
+        let accepted = self.links.range(ConnId::accepted(0)..).count();
         if accepted >= self.accepted_max {
             stats.streams_refused += 1;
             out.push_back(Output::Close { conn });

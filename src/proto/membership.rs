@@ -685,7 +685,7 @@ fn foca_config(profile: Profile, class: u32) -> foca::Config {
     let size = 1u64 << class;
     let members = |count| NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN);
     // SWIM's suspicion grows with the logarithm of the size; up to 10 members it is the profile's.
-    let log10 = f64::max(1.0, (size as f64).log10());
+    let log10 = f64::max(1.0, f64::from(class) * std::f64::consts::LOG10_2);
     let down_interval = if size <= 32 { Duration::from_secs(5) } else { Duration::from_secs(15) };
     foca::Config {
         probe_period: profile.probe_period(),

@@ -36,8 +36,6 @@ pub(crate) struct ScopeMember {
     addr: SocketAddr,
     /// The serial number of its record.
     version: u64,
-    /// The birth of its first record: decides who of two with one name came later.
-    joined: u64,
     pub(crate) candidate: Candidate,
     /// The serial number of this node's record that it is known to have.
     echoed: u64,
@@ -92,6 +90,7 @@ impl Scope {
             labels: setup.labels,
             version: setup.version,
             settled: false,
+            joined: u64::MAX,
             draining: cx.draining,
             left: false,
         };
@@ -419,7 +418,7 @@ impl Scope {
         if old.is_some_and(|old| old.version >= record.dot.n) {
             return;
         }
-        let (joined, echoed) = old.map_or((record.birth, 0), |old| (old.joined, old.echoed));
+        let echoed = old.map_or(0, |old| old.echoed);
         let is_new = old.is_none();
         let identity = if instance == self.me { Some(cx.me()) } else { cx.membership.identity_of(instance) };
         let Some(identity) = identity else { return };
@@ -427,7 +426,6 @@ impl Scope {
             record: member.clone(),
             addr: identity.addr,
             version: record.dot.n,
-            joined,
             candidate: Candidate::new(member.name.clone(), member.weight),
             echoed,
             is_shadowed: false,
@@ -457,7 +455,7 @@ impl Scope {
     fn find_shadowed(&mut self, cx: &mut Shared) {
         let mut first: BTreeMap<Arc<str>, (u64, InstanceId)> = BTreeMap::new();
         for (&instance, member) in &self.members {
-            let key = (member.joined, instance);
+            let key = (member.record.joined, instance);
             let best = first.entry(member.record.name.clone()).or_insert(key);
             *best = (*best).min(key);
         }
@@ -562,7 +560,7 @@ impl Scope {
         instance == self.me || cx.membership.identity_of(instance).is_some()
     }
 
-    /// R6: forgets what dead writers without a record have written, beyond the bound, the lowest births first.
+    /// R6: forgets what dead writers without a record have written, beyond the bound, those heard of first.
     pub(crate) fn prune(&mut self, cx: &Shared) {
         const DEAD_WRITERS_MAX: usize = 65_536;
         if self.desired.seen().len() <= DEAD_WRITERS_MAX {
@@ -570,12 +568,13 @@ impl Scope {
         }
         let live: BTreeSet<InstanceId> = self.desired.iter().map(|(_, record)| record.dot.writer).collect();
         let startup: BTreeSet<InstanceId> = self.startup.iter().map(|spec| self.startup_dot(spec).writer).collect();
-        let dead: Vec<_> = self
+        let mut dead: Vec<_> = self
             .desired
             .seen()
             .writers()
             .filter(|writer| !live.contains(writer) && !startup.contains(writer) && !self.is_active(cx, *writer))
             .collect();
+        dead.sort_unstable_by_key(|writer| self.desired.seen().arrival(*writer));
         let excess = dead.len().saturating_sub(DEAD_WRITERS_MAX);
         self.desired.prune(&dead[..excess]);
     }

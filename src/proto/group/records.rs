@@ -157,6 +157,9 @@ pub struct MemberRecord {
     pub version: String,
     /// Whether it has the scope's state.
     pub settled: bool,
+    /// Where in the births of member records and claims it settled: after everything that it had heard of. The
+    /// greatest number before that. It never changes later, so all nodes agree who of two with one name came first.
+    pub joined: u64,
     /// Whether it is leaving.
     pub draining: bool,
     /// Whether it has left; what foca then calls down was wanted.

@@ -101,6 +101,9 @@ impl Ranges {
 pub struct Seen {
     writers: BTreeMap<InstanceId, Ranges>,
     trie: SumTrie,
+    /// The how-manieth writer each was, for forgetting the oldest first.
+    arrivals: BTreeMap<InstanceId, u64>,
+    arrived: u64,
 }
 
 /// Writers of one bucket (a node of the trie), with their ranges.
@@ -137,6 +140,7 @@ impl Seen {
 
     /// Forgets a writer.
     pub fn forget(&mut self, writer: InstanceId) {
+        self.arrivals.remove(&writer);
         if let Some(ranges) = self.writers.remove(&writer) {
             self.trie.remove(position(writer), ranges.hash(writer));
             self.trie.shrink(self.writers.len());
@@ -157,6 +161,11 @@ impl Seen {
     /// The highest serial number known of a writer, 0 if none.
     pub fn last(&self, writer: InstanceId) -> u64 {
         self.writers.get(&writer).and_then(Ranges::last).unwrap_or(0)
+    }
+
+    /// The how-manieth writer this one was that was heard of.
+    pub fn arrival(&self, writer: InstanceId) -> u64 {
+        self.arrivals.get(&writer).copied().unwrap_or(0)
     }
 
     /// Every writer, in order.
@@ -248,6 +257,10 @@ impl Seen {
         let ranges = self.writers.entry(writer).or_default();
         let was_empty = ranges.is_empty();
         let before = if was_empty { 0 } else { ranges.hash(writer) };
+        if was_empty {
+            self.arrived += 1;
+            self.arrivals.insert(writer, self.arrived);
+        }
         let changed = change(ranges);
         let after = ranges.hash(writer);
         self.trie.add(position(writer), after.wrapping_sub(before));

@@ -97,7 +97,11 @@ impl Scope {
             return;
         }
         tracing::info!(scope = ?self.id, "settled");
-        self.change_member(cx, |record| record.settled = true);
+        let joined = self.owned.top() + 1;
+        self.change_member(cx, |record| {
+            record.settled = true;
+            record.joined = joined;
+        });
         for spec in std::mem::take(&mut self.startup) {
             self.start_up(cx, &spec);
             self.startup.push(spec);
