@@ -227,7 +227,8 @@ impl Config {
             allow_beyond_loopback || (reachable.ip().is_loopback() && self.bind.ip().is_loopback()),
             format!(
                 "security is plaintext and {reachable} is not loopback: whoever can send a packet to it would own \
-                 the cluster; bind to loopback, or set security.allow_beyond_loopback if the network is trusted"
+                 the cluster; bind to loopback, or, if the network is trusted, say so under [security] with mode = \
+                 \"plaintext\" and allow_beyond_loopback = true"
             ),
         );
     }
@@ -244,9 +245,11 @@ impl Config {
             ("confirm_timeout", self.confirm_timeout, Duration::from_millis(10), self.profile.ask_ttl()),
         ] {
             let Some(value) = value else { continue };
+            let bound =
+                if field == "confirm_timeout" { format!(" (profile {:?})", self.profile) } else { String::new() };
             require(
                 (min..=max).contains(&value),
-                format!("{field} is {}, set it to {} to {}", text(value), text(min), text(max)),
+                format!("{field} is {}, set it to {} to {}{bound}", text(value), text(min), text(max)),
             );
         }
     }
@@ -307,26 +310,42 @@ fn text(duration: Duration) -> String {
 
 /// Durations as text: "5s", "250ms", "1m 30s".
 mod duration_text {
+    use std::fmt;
     use std::time::Duration;
 
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use serde::{Deserializer, Serializer, de::Error, de::Visitor};
 
     pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&humantime::format_duration(*duration))
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text)
-            .map_err(|error| D::Error::custom(format!("{text:?} is not a duration like \"5s\" or \"250ms\": {error}")))
+        deserializer.deserialize_str(Text)
+    }
+
+    /// Says what is expected where a file has a number.
+    struct Text;
+
+    impl Visitor<'_> for Text {
+        type Value = Duration;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a duration with its unit, like \"5s\" or \"250ms\"")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
+            let explain = |error| E::custom(format!("{text:?} is not a duration like \"5s\" or \"250ms\": {error}"));
+            humantime::parse_duration(text).map_err(explain)
+        }
     }
 }
 
 /// The same, with "never" for `None`.
 mod duration_or_never {
+    use std::fmt;
     use std::time::Duration;
 
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use serde::{Deserializer, Serializer, de::Error, de::Visitor};
 
     pub(super) fn serialize<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
         match duration {
@@ -336,12 +355,25 @@ mod duration_or_never {
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        if text == "never" {
-            return Ok(None);
+        deserializer.deserialize_str(TextOrNever)
+    }
+
+    struct TextOrNever;
+
+    impl Visitor<'_> for TextOrNever {
+        type Value = Option<Duration>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("\"never\" or a duration with its unit, like \"2s\"")
         }
-        humantime::parse_duration(&text).map(Some).map_err(|error| {
-            D::Error::custom(format!("{text:?} is neither \"never\" nor a duration like \"2s\": {error}"))
-        })
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Option<Duration>, E> {
+            if text == "never" {
+                return Ok(None);
+            }
+            let explain =
+                |error| E::custom(format!("{text:?} is neither \"never\" nor a duration like \"2s\": {error}"));
+            humantime::parse_duration(text).map(Some).map_err(explain)
+        }
     }
 }

@@ -132,7 +132,7 @@ fn every_wrong_field_is_named_at_once() {
 #[test]
 fn plaintext_beyond_loopback_needs_to_be_allowed_by_name() {
     let mut config = Config { bind: "192.0.2.1:7946".parse().unwrap(), ..Config::default() };
-    assert!(config.check().unwrap_err().to_string().contains("security.allow_beyond_loopback"));
+    assert!(config.check().unwrap_err().to_string().contains("allow_beyond_loopback = true"));
     config.security = Security::Plaintext { allow_beyond_loopback: true };
     config.check().unwrap();
 }
