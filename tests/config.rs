@@ -54,7 +54,7 @@ fn a_full_file_is_read_and_written_back_unchanged() {
 fn a_file_that_can_not_be_read_says_which_field_and_what_is_expected() {
     for (text, expected) in [
         ("sync_interval = \"5 parsecs\"", "\"5s\""),
-        ("sync_interval = 5", "string"),
+        ("sync_interval = 5", "\"5s\""),
         ("settle_timeout = \"forever\"", "never"),
         ("sync_intervall = \"5s\"", "sync_intervall"),
         ("profile = \"moon\"", "moon"),
