@@ -25,6 +25,7 @@ use crate::proto::{Birth, InstanceId, Node, Sabotage};
 struct Launch {
     config: Config,
     sockets: Sockets,
+    clock: Clock,
     birth: Birth,
     user: Handle,
     calls: mpsc::UnboundedReceiver<Call>,
@@ -39,6 +40,7 @@ pub(super) async fn node(
     config.check()?;
     let user = Handle::try_current().map_err(|_| StartNodeError::NoRuntime)?;
     let sockets = sockets::open(config.bind)?;
+    let clock = Clock::start();
     let birth = Birth {
         addr: advertised(config.advertise, sockets.addr),
         instance: InstanceId::new(u64::from_be_bytes(random()?)),
@@ -48,7 +50,7 @@ pub(super) async fn node(
     };
     let (calls_sender, calls) = mpsc::unbounded_channel();
     let (ready, started) = oneshot::channel();
-    spawn(Launch { config, sockets, birth, user, calls, ready })?;
+    spawn(Launch { config, sockets, clock, birth, user, calls, ready })?;
     let about = started.await.map_err(|_| StartNodeError::Crashed)??;
     Ok((about, calls_sender))
 }
@@ -98,7 +100,7 @@ fn run(launch: Launch) {
 }
 
 async fn drive(launch: Launch) -> Option<Farewells> {
-    let Launch { config, sockets, birth, user, calls, ready } = launch;
+    let Launch { config, sockets, clock, birth, user, calls, ready } = launch;
     let addr = sockets.addr;
     let opened = (UdpSocket::from_std(sockets.datagrams), TcpListener::from_std(sockets.listener));
     let (datagrams, listener) = match opened {
@@ -109,7 +111,6 @@ async fn drive(launch: Launch) -> Option<Farewells> {
         }
     };
     let about = (birth.addr, birth.instance);
-    let clock = Clock::start();
     let node = match Node::new(&config, birth, clock.now()) {
         Ok(node) => node,
         Err(error) => {

@@ -7,7 +7,7 @@ use crate::info::{ChildInfo, ChildState, Location, Which};
 use crate::proto::group::{ChildKey, Claim, ClaimState};
 use crate::proto::shared::Shared;
 use crate::proto::supervision::Local;
-use crate::proto::{Epoch, InstanceId, Reply};
+use crate::proto::{Dot, Epoch, InstanceId, Reply};
 
 fn state_of(claim: &Claim) -> ChildState {
     match claim.state {
@@ -82,6 +82,10 @@ impl Scope {
     /// Where a child runs.
     pub(super) fn locate(&self, key: &ChildKey) -> Option<Location> {
         let (instance, claim) = self.best_claim(key, None)?;
+        self.location(instance, &claim)
+    }
+
+    fn location(&self, instance: InstanceId, claim: &Claim) -> Option<Location> {
         if claim.state != ClaimState::Running {
             return None;
         }
@@ -89,15 +93,23 @@ impl Scope {
         Some(Location { node, addr: self.addr_of(instance)?, epoch: claim.epoch })
     }
 
+    /// Where a child runs in the life that is held. A run of an earlier one may have another spec, and is about to
+    /// stop; whoever adopts it says so in a new claim.
+    fn locate_life(&self, key: &ChildKey, life: Dot) -> Option<Location> {
+        let mut claims = self.claims(key);
+        claims.retain(|(_, _, claim)| claim.life == life);
+        claims.iter().find_map(|(instance, _, claim)| self.location(*instance, claim))
+    }
+
     /// Answers those that wait for a child to run, and those whose child was terminated.
     pub(super) fn tell_watchers(&mut self, cx: &mut Shared, key: &ChildKey) {
         if !self.watchers.contains_key(key) {
             return;
         }
-        let reply = match (self.desired.get(key), self.locate(key)) {
-            (None, _) => Err(crate::error::WaitError::NotFound),
-            (Some(_), Some(location)) => Ok(location),
-            (Some(_), None) => return,
+        let reply = match self.desired.get(key).map(|record| self.locate_life(key, record.dot)) {
+            None => Err(crate::error::WaitError::NotFound),
+            Some(Some(location)) => Ok(location),
+            Some(None) => return,
         };
         for request in self.watchers.remove(key).unwrap_or_default() {
             cx.reply(request, Reply::Running(reply.clone()));
