@@ -11,10 +11,11 @@ use crate::services::{Service, check_target};
 const HELP: &str = "commands:
     list                    which node monitors what
     start <host:port>       monitor a service, asked of the first node
-    stop <monitor>          terminate a monitor, asked of the last node
+    terminate <monitor>     asked of the last node
     kill <node>             SIGKILL
     leave <node>            let a node hand over and go
     join                    start a fresh process
+    help                    this
     quit                    stop everything and judge (also at the end of input)";
 
 /// Obeys commands on stdin until `quit`; returns the monitors that were terminated and not started again, and when.
@@ -61,7 +62,7 @@ async fn obey(o: &mut Orchestra, words: &[&str], terminated: &mut Vec<(String, u
             o.services.retain(|other| other.id != service.id);
             o.services.push(service);
         }
-        ["stop", id] => {
+        ["terminate", id] => {
             let last = names.last().ok_or("no node is left")?;
             o.ask(last, &Request::Terminate { id: (*id).to_owned() }).await?;
             o.services.retain(|service| service.id != *id);
@@ -75,7 +76,11 @@ async fn obey(o: &mut Orchestra, words: &[&str], terminated: &mut Vec<(String, u
             let name = o.launch()?;
             o.ready(&name).await?;
         }
-        _ => o.screen.print(HELP),
+        ["help"] => o.screen.print(HELP),
+        [unknown, ..] => {
+            o.screen.say(format!("{unknown:?} with {} arguments is no command", words.len() - 1));
+            o.screen.print(HELP);
+        }
     }
     Ok(())
 }

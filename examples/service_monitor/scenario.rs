@@ -164,10 +164,11 @@ impl Scenario<'_> {
         self.expect(met.is_ok(), format!("{fresh} and the others know each other"), seen);
 
         let ids = self.wanted();
+        let met_at = clock::now();
         let must_move = ids.len() >= MOVE_EXPECTED_FROM;
         let moved = |history: &History| {
             runs_once(history, &ids)
-                && since(history.last_change()) > QUIET
+                && since(history.last_change().max(met_at)) > QUIET
                 && (!must_move || !history.running_on(&fresh).is_empty())
         };
         let moved = self.orchestra.until(MOVED_WITHIN, moved).await?;

@@ -26,19 +26,24 @@ pub(crate) fn from_file(path: &Path) -> Result<Vec<Service>, BoxError> {
 fn parse(text: &str) -> Result<Vec<Service>, String> {
     let mut seen = BTreeSet::new();
     let mut services = Vec::new();
+    let mut wrong = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let target = line.split('#').next().unwrap_or_default().trim();
         if target.is_empty() {
             continue;
         }
         let number = index + 1;
-        check_target(target).map_err(|error| format!("line {number}: {error}"))?;
-        if !seen.insert(target) {
-            return Err(format!("line {number}: {target} is listed twice"));
+        match check_target(target) {
+            Err(error) => wrong.push(format!("line {number}: {error}")),
+            Ok(()) if !seen.insert(target) => wrong.push(format!("line {number}: {target} is listed twice")),
+            Ok(()) => services.push(Service { id: target.into(), target: target.into() }),
         }
-        services.push(Service { id: target.into(), target: target.into() });
     }
-    if services.is_empty() { Err("it lists no service".into()) } else { Ok(services) }
+    match (wrong.is_empty(), services.is_empty()) {
+        (false, _) => Err(wrong.join("; ")),
+        (true, true) => Err("it lists no service".into()),
+        (true, false) => Ok(services),
+    }
 }
 
 /// Whether it reads as `host:port`.
