@@ -70,6 +70,10 @@ pub(crate) struct Scope {
     finds: BTreeMap<u64, Find>,
     find_tokens: u64,
     watchers: BTreeMap<ChildKey, Vec<RequestId>>,
+    /// Calls that wait for acknowledgements or for a run, with their child.
+    waits: BTreeMap<RequestId, ChildKey>,
+    /// Calls that were given up while they were queued.
+    cancelled: BTreeSet<RequestId>,
     exchanges: Exchanges,
     dirty: Vec<ChildKey>,
     dirty_members: BTreeSet<InstanceId>,
@@ -114,6 +118,8 @@ impl Scope {
             finds: BTreeMap::new(),
             find_tokens: 0,
             watchers: BTreeMap::new(),
+            waits: BTreeMap::new(),
+            cancelled: BTreeSet::new(),
             exchanges: Exchanges::default(),
             dirty: Vec::new(),
             dirty_members: BTreeSet::new(),

@@ -69,15 +69,26 @@ impl Scope {
 
     /// Nobody waits for the answer any more.
     pub(crate) fn cancel(&mut self, request: RequestId) {
-        self.queued.retain(|(queued, _)| *queued != request);
+        if !self.is_settled() {
+            self.cancelled.insert(request);
+        }
         self.finds.retain(|_, find| find.request != request);
-        self.watchers.retain(|_, requests| {
+        let Some(key) = self.waits.remove(&request) else { return };
+        if let Some(requests) = self.watchers.get_mut(&key) {
             requests.retain(|waiting| *waiting != request);
-            !requests.is_empty()
-        });
-        for direct in self.directs.values_mut() {
+            if requests.is_empty() {
+                self.watchers.remove(&key);
+            }
+        }
+        if let Some(direct) = self.directs.get_mut(&key) {
             direct.waits.take_if(|(waiting, ..)| *waiting == request);
         }
+    }
+
+    /// Answers a call that had to wait.
+    pub(super) fn answer_wait(&mut self, cx: &mut Shared, request: RequestId, reply: Reply) {
+        self.waits.remove(&request);
+        cx.reply(request, reply);
     }
 
     /// The node is gone: nothing more will be answered.
@@ -192,6 +203,7 @@ impl Scope {
             return;
         }
         self.watchers.entry(key.clone()).or_default().push(request);
+        self.waits.insert(request, key.clone());
         self.tell_watchers(cx, &key);
     }
 
@@ -265,7 +277,10 @@ impl Scope {
                 cx.reply(request, reply);
                 None
             }
-            Some((request, count, reply)) => Some((request, count.min(pending.len()), reply)),
+            Some((request, count, reply)) => {
+                self.waits.insert(request, key.clone());
+                Some((request, count.min(pending.len()), reply))
+            }
             None => None,
         };
         if pending.is_empty() {
@@ -277,7 +292,7 @@ impl Scope {
             && let Some((request, _, reply)) = older.waits
         {
             // A later write took over; whoever has that one needs the earlier one no more.
-            cx.reply(request, reply);
+            self.answer_wait(cx, request, reply);
         }
         self.repeat_direct(cx, key, token);
     }
@@ -303,7 +318,7 @@ impl Scope {
         let (Some(message), false) = (message, is_over) else {
             let ended = self.directs.remove(key);
             if let Some((request, _, reply)) = ended.and_then(|direct| direct.waits) {
-                cx.reply(request, reply);
+                self.answer_wait(cx, request, reply);
             }
             return;
         };
@@ -322,11 +337,12 @@ impl Scope {
         if let Some((_, count, _)) = &mut direct.waits {
             *count -= 1;
         }
-        if let Some((request, _, reply)) = direct.waits.take_if(|(_, count, _)| *count == 0) {
-            cx.reply(request, reply);
-        }
+        let answered = direct.waits.take_if(|(_, count, _)| *count == 0);
         if direct.pending.is_empty() {
             self.directs.remove(key);
+        }
+        if let Some((request, _, reply)) = answered {
+            self.answer_wait(cx, request, reply);
         }
     }
 }

@@ -112,7 +112,7 @@ impl Scope {
             Some(None) => return,
         };
         for request in self.watchers.remove(key).unwrap_or_default() {
-            cx.reply(request, Reply::Running(reply.clone()));
+            self.answer_wait(cx, request, Reply::Running(reply.clone()));
         }
     }
 }

@@ -107,8 +107,11 @@ impl Scope {
             self.startup.push(spec);
         }
         cx.event(self.id, Event::Settled);
+        let cancelled = std::mem::take(&mut self.cancelled);
         for (request, command) in std::mem::take(&mut self.queued) {
-            self.call(cx, request, command);
+            if !cancelled.contains(&request) {
+                self.call(cx, request, command);
+            }
         }
     }
 
