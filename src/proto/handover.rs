@@ -16,7 +16,7 @@ use super::{Dot, Identity, InstanceId, Rule, Time, Wakeup};
 use crate::child::Restart;
 
 /// From this attempt on an Ask also goes through two other members: the direct way may be cut.
-const RELAY_FROM_ATTEMPT: u16 = 3;
+pub(crate) const RELAY_FROM_ATTEMPT: u16 = 3;
 /// Through how many.
 const RELAYS: usize = 2;
 /// Attempts whose sending times are kept; older ones have expired in every profile.
@@ -126,7 +126,8 @@ impl Scope {
         }
     }
 
-    fn relay(&self, cx: &mut Shared, target: Identity, message: &ScopeMessage) {
+    /// Sends a message through two other members too.
+    pub(crate) fn relay(&self, cx: &mut Shared, target: Identity, message: &ScopeMessage) {
         let relays = cx.membership.sample(RELAYS + 1);
         let bytes = self.relayed_bytes(cx, target.instance, message);
         for relay in relays.into_iter().filter(|relay| relay.instance != target.instance).take(RELAYS) {
@@ -301,8 +302,12 @@ impl Scope {
         if let Some(newer) = newer.filter(|newer| newer.value.spec.args.len() <= INLINE_SPEC_BYTES_MAX) {
             cx.send_scoped(to, self.id, ScopeMessage::Put(key, newer));
         }
-        let message = ScopeMessage::Answer(answer);
-        if let Some(relay) = asker.via.filter(|relay| relay.instance != to.instance) {
+        self.send_back(cx, to, asker.via, ScopeMessage::Answer(answer));
+    }
+
+    /// Replies directly, and through the member through which the message came.
+    pub(crate) fn send_back(&self, cx: &mut Shared, to: Identity, via: Option<Identity>, message: ScopeMessage) {
+        if let Some(relay) = via.filter(|relay| relay.instance != to.instance) {
             let bytes = self.relayed_bytes(cx, to.instance, &message);
             cx.send(relay, &Message::Relay(to, bytes));
         }

@@ -220,13 +220,13 @@ impl Scope {
             ScopeMessage::PutDirect(key, record) => {
                 let dot = record.dot;
                 if self.take_desired(cx, key.clone(), record) {
-                    cx.send_scoped(from, self.id, ScopeMessage::Ack(key, dot));
+                    self.send_back(cx, from, cx.via, ScopeMessage::Ack(key, dot));
                 }
             }
             ScopeMessage::Del { key, dot, birth, direct } => {
                 self.take_delete(cx, &key, dot, birth);
                 if direct {
-                    cx.send_scoped(from, self.id, ScopeMessage::Ack(key, dot));
+                    self.send_back(cx, from, cx.via, ScopeMessage::Ack(key, dot));
                 }
             }
             ScopeMessage::Ack(key, dot) => self.handle_ack(cx, from.instance, &key, dot),

@@ -357,7 +357,8 @@ impl Scope {
         if now.since(run.started) > window {
             run.backoffs = 0;
         }
-        if is_resyncing || run.recent.len() >= run.spec.max_restarts as usize {
+        // A child that has had to wait gets one try per pause until a run has outlasted the window.
+        if is_resyncing || run.backoffs > 0 || run.recent.len() >= run.spec.max_restarts as usize {
             self.back_off(cx, key);
             return;
         }

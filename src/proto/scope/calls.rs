@@ -7,6 +7,7 @@ use super::{Command, Scope};
 use crate::child::{ChildId, ChildSpec};
 use crate::error::{StartError, TerminateError, Unavailable, UpdateError, WaitError};
 use crate::proto::group::{ChildKey, Desired, Record};
+use crate::proto::handover::RELAY_FROM_ATTEMPT;
 use crate::proto::shared::{ASK_RETRY_MAX, Alarm, FANOUT_MAX, Shared};
 use crate::proto::wire::{INLINE_SPEC_BYTES_MAX, ScopeMessage};
 use crate::proto::{Dot, Identity, InstanceId, Reply, RequestId, Wakeup};
@@ -324,6 +325,9 @@ impl Scope {
         };
         let to: Vec<_> = direct.pending.iter().filter_map(|instance| cx.membership.identity_of(*instance)).collect();
         let retry = cx.ask_retry(direct.tries);
+        if direct.tries >= RELAY_FROM_ATTEMPT {
+            to.iter().for_each(|target| self.relay(cx, *target, &message));
+        }
         cx.outbox.push_to_all(to.into_iter(), self.id, message);
         cx.set_timer(retry, Wakeup::Ask, Alarm::Direct(self.id, key.clone(), token));
     }

@@ -1,0 +1,368 @@
+//! Bytes that no honest node sends: refused and counted, and nothing is lost.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use haulout::proto::wire::Head;
+use haulout::proto::{
+    Birth, ChildEvent, Command, ConnId, InstanceId, Node, Output, Reply, RequestId, RunId, ScopeId, ScopeSetup, Stats,
+    StreamEvent, Time,
+};
+use haulout::{ChildState, Config, Event, Kind, Outcome, Security, Which};
+use haulout_sim::random::Random;
+use haulout_sim::{Cluster, Datagram, NodeIdx, Options, Verdict};
+
+use crate::support::*;
+
+fn bytes(random: &mut Random, max: usize) -> Vec<u8> {
+    let len = random.between(0, max);
+    (0..len).map(|_| random.bits() as u8).collect()
+}
+
+fn refused(stats: &Stats) -> u64 {
+    stats.refused_malformed + stats.refused_wire_version + stats.refused_other_cluster + stats.swim_errors
+}
+
+/// A cluster with children that keeps every datagram of a lively minute.
+fn recorded(seed: u64) -> (Cluster, Vec<String>, Vec<Datagram>) {
+    let mut cluster = cluster_with(Options { capture: true, ..Options::seeded(seed) }, 3);
+    let mut wanted = start_many(&mut cluster, 30);
+    for child in wanted.drain(..10) {
+        terminate(&mut cluster, B, &child);
+    }
+    let newcomer = cluster.add_node("d");
+    converge_to(&mut cluster, REST, &wanted);
+    let leave = cluster.leave(newcomer);
+    cluster.wait(leave);
+    converge_to(&mut cluster, REST, &wanted);
+    cluster.run_for(secs(20));
+    let captured = cluster.captured().to_vec();
+    (cluster, wanted, captured)
+}
+
+/// Goal: noise on the port is refused, each packet counted, and disturbs nobody.
+/// Method: 2,000 datagrams of random bytes, the longest larger than any honest one.
+#[test]
+fn random_datagrams_are_refused_and_counted() {
+    let mut cluster = cluster(1, 3);
+    let all = start_many(&mut cluster, 30);
+    let mut random = Random::stream(1, "noise");
+    let before = refused(&cluster.stats(A));
+    for _ in 0..2_000 {
+        let noise = bytes(&mut random, 2_000);
+        cluster.inject(B, A, &noise);
+    }
+    assert_eq!(refused(&cluster.stats(A)) - before, 2_000);
+    assert_rests(&mut cluster, secs(20));
+    converge_to(&mut cluster, SOON, &all);
+}
+
+/// Goal: noise behind a valid head gets further, and loses nothing either.
+/// Method: the head of the cluster, then random bytes; with a SWIM part of random length, and without one. Ghosts
+/// that it may make are given up; every child goes on running.
+#[test]
+fn random_bytes_behind_a_valid_head_lose_nothing() {
+    let mut cluster = cluster(2, 3);
+    let all = start_many(&mut cluster, 30);
+    let head = Head::new(&cluster.options().config.cluster);
+    let mut random = Random::stream(2, "noise");
+    for number in 0..3_000 {
+        let (swim, rest) = (bytes(&mut random, 60), bytes(&mut random, 200));
+        let mut packet = Vec::new();
+        head.begin(&mut packet, if number % 2 == 0 { &swim } else { &[] });
+        packet.extend_from_slice(&rest);
+        cluster.inject(B, A, &packet);
+    }
+    assert!(refused(&cluster.stats(A)) > 2_000);
+    let runs = cluster.journal().runs().len();
+    cluster.run_for(secs(30));
+    converge_to(&mut cluster, REST, &all);
+    assert_eq!(cluster.journal().runs().len(), runs, "nothing restarted");
+}
+
+/// Goal: a packet that was cut off is refused or read as far as it goes, at every length.
+/// Method: datagrams of a lively minute, cut to every length, given to those to whom they were sent.
+#[test]
+fn datagrams_cut_off_at_every_length_lose_nothing() {
+    let (mut cluster, wanted, captured) = recorded(3);
+    let mut by_len: Vec<&Datagram> = captured.iter().filter(|sent| sent.from.0 < 3 && sent.to.0 < 3).collect();
+    by_len.sort_by_key(|sent| sent.bytes.len());
+    by_len.dedup_by_key(|sent| sent.bytes.len());
+    assert!(by_len.len() > 20);
+    for sent in by_len {
+        for len in 0..sent.bytes.len() {
+            cluster.inject(sent.from, sent.to, &sent.bytes[..len]);
+        }
+    }
+    assert!(cluster.up().iter().any(|&node| refused(&cluster.stats(node)) > 100));
+    assert_rests(&mut cluster, secs(30));
+    converge_to(&mut cluster, REST, &wanted);
+}
+
+/// Goal: old packets change nothing: no resurrection, no stop, no member.
+/// Method: every datagram of a lively minute is delivered again, in random order.
+#[test]
+fn a_replay_of_every_datagram_changes_nothing() {
+    for seed in 4..7 {
+        let (mut cluster, wanted, mut captured) = recorded(seed);
+        let mut random = Random::stream(seed, "replay");
+        for place in (1..captured.len()).rev() {
+            captured.swap(place, random.below(place + 1));
+        }
+        for sent in captured.iter().filter(|sent| sent.to.0 < 3) {
+            cluster.inject(sent.from, sent.to, &sent.bytes);
+        }
+        assert_rests(&mut cluster, secs(30));
+        converge_to(&mut cluster, REST, &wanted);
+    }
+}
+
+/// Goal: nodes of another wire version are refused and counted.
+/// Method: honest datagrams with another version byte.
+#[test]
+fn packets_of_another_version_are_refused_and_counted() {
+    let (mut cluster, wanted, captured) = recorded(7);
+    let before = cluster.stats(A).refused_wire_version;
+    let to_a: Vec<_> = captured.iter().filter(|sent| sent.to == A).collect();
+    for sent in &to_a {
+        let mut other = sent.bytes.clone();
+        other[1] = other[1].wrapping_add(1);
+        cluster.inject(sent.from, A, &other);
+    }
+    assert_eq!(cluster.stats(A).refused_wire_version - before, to_a.len() as u64);
+    assert_rests(&mut cluster, secs(20));
+    converge_to(&mut cluster, SOON, &wanted);
+}
+
+/// Goal: two clusters that share seeds by mistake stay apart, and the operator is told.
+/// Method: a node of another cluster dials these seeds for a minute.
+#[test]
+fn a_node_of_another_cluster_is_refused_with_a_reason_and_disturbs_nobody() {
+    let mut cluster = cluster(8, 3);
+    let all = start_many(&mut cluster, 20);
+    let mut options = cluster.node_options();
+    options.config.cluster = "other".into();
+    let stranger = cluster.add_node_with("stranger", options);
+    assert_rests(&mut cluster, secs(60));
+    for node in [A, B, C] {
+        assert!(cluster.members(node).iter().all(|member| &*member.name != "stranger"));
+    }
+    assert_eq!(cluster.members(stranger).len(), 1);
+    assert!(cluster.stats(A).refused_other_cluster > 0);
+    let told = cluster.events(stranger).iter().find_map(|(.., event)| match event {
+        Event::JoinRefused { reason, .. } => Some(reason.clone()),
+        _ => None,
+    });
+    let reason = told.expect("it is told");
+    assert!(reason.contains("other") && reason.contains(&cluster.options().config.cluster), "{reason}");
+    start(&mut cluster, stranger, spec("child-000"));
+    cluster.crash(stranger);
+    converge_to(&mut cluster, SOON, &all);
+}
+
+/// A node that is driven by hand, with one child that runs.
+struct Lone {
+    node: Node,
+    now: Time,
+    run: Option<RunId>,
+    replies: Vec<Reply>,
+    closed: usize,
+    streams: u64,
+    random: Random,
+}
+
+impl Lone {
+    fn new() -> Self {
+        let addr = SocketAddr::from(([10, 9, 9, 9], 7946));
+        let security = Security::Plaintext { allow_beyond_loopback: true };
+        let config = Config { bind: addr, security, ..Config::default() };
+        let birth = Birth {
+            addr,
+            instance: InstanceId::new(99),
+            seed: [7; 32],
+            wall_ms_at_zero: 0,
+            sabotage: Default::default(),
+        };
+        let node = Node::new(&config, birth, Time::ZERO).expect("a node");
+        let random = Random::stream(9, "frames");
+        let mut lone = Lone { node, now: Time::ZERO, run: None, replies: Vec::new(), closed: 0, streams: 0, random };
+        let setup = ScopeSetup {
+            name: "lone".into(),
+            kinds: vec![Kind::new("kind").expect("a kind")],
+            weight: 100,
+            labels: Vec::new(),
+            version: String::new(),
+            children: vec![spec("child")],
+        };
+        lone.node.command(lone.now, RequestId(1), Command::JoinScope(setup));
+        lone.run_for(3);
+        lone.node.handle_child(lone.now, lone.run.expect("it is started"), ChildEvent::Started);
+        lone.drain();
+        lone
+    }
+
+    /// Does what the node asks; its child may neither be stopped nor started again.
+    fn drain(&mut self) {
+        while self.node.poll_transmit(self.now).is_some() {}
+        while let Some(output) = self.node.poll_output() {
+            match output {
+                Output::StartChild(start) => assert!(self.run.replace(start.run).is_none(), "started again"),
+                Output::StopChild { .. } => panic!("its child was stopped"),
+                Output::Reply { reply, .. } => self.replies.push(reply),
+                Output::Close { .. } => self.closed += 1,
+                Output::Connect { conn, .. } => self.node.handle_stream(self.now, conn, StreamEvent::Closed),
+                _ => {}
+            }
+            while self.node.poll_transmit(self.now).is_some() {}
+        }
+    }
+
+    fn run_for(&mut self, seconds: u64) {
+        let until = self.now + secs(seconds);
+        while let Some((at, _)) = self.node.poll_timeout().filter(|(at, _)| *at <= until) {
+            self.now = self.now.max(at);
+            self.node.handle_timeout(self.now);
+            self.drain();
+        }
+        self.now = until;
+    }
+
+    /// Somebody dials and sends these frames.
+    fn dialled_with(&mut self, frames: &[&[u8]]) {
+        self.streams += 1;
+        let conn = ConnId::accepted(self.streams);
+        let from = SocketAddr::from(([10, 0, 0, 1], 40_000));
+        self.node.handle_stream(self.now, conn, StreamEvent::Accepted { from });
+        for frame in frames {
+            self.node.handle_stream(self.now, conn, StreamEvent::Frame(frame));
+            self.drain();
+        }
+        self.node.handle_stream(self.now, conn, StreamEvent::Closed);
+        self.drain();
+    }
+
+    /// Its child runs, and it still starts and stops others.
+    fn assert_works(&mut self) {
+        self.run_for(1);
+        let list = Command::WhichChildren { scope: ScopeId::of("lone"), which: Which::Global };
+        self.node.command(self.now, RequestId(2), list);
+        self.drain();
+        match self.replies.last() {
+            Some(Reply::Children(children)) => {
+                assert_eq!((children.len(), &children[0].state), (1, &ChildState::Running));
+            }
+            other => panic!("{other:?}"),
+        }
+        let run = self.run.take().expect("its child");
+        self.node.handle_child(self.now, run, ChildEvent::Exited(Outcome::Error(Arc::from("crash"))));
+        self.drain();
+        assert!(self.run.is_some(), "a crash is still repaired");
+    }
+}
+
+/// Every frame that nodes sent each other in a lively minute.
+fn recorded_frames(seed: u64) -> Vec<Vec<u8>> {
+    let frames = Rc::new(RefCell::new(Vec::new()));
+    let mut cluster = Cluster::new(Options::seeded(seed));
+    let kept = Rc::clone(&frames);
+    cluster.on_packet(move |packet| {
+        if packet.is_stream {
+            kept.borrow_mut().push(packet.bytes.to_vec());
+        }
+        Verdict::Pass
+    });
+    (0..3).for_each(|number| {
+        cluster.add_node(&name(number));
+    });
+    cluster.run_for(secs(3));
+    // Large arguments travel over streams.
+    for (number, child) in ids(12).iter().enumerate() {
+        let large = haulout::ChildSpec::raw(child.as_str(), "kind", vec![number as u8; 3_000]).expect("a spec");
+        start(&mut cluster, NodeIdx(number % 3), large);
+    }
+    cluster.add_node("d");
+    cluster.run_for(secs(10));
+    cluster.split(&[A]);
+    cluster.run_for(secs(20));
+    cluster.heal();
+    cluster.run_for(secs(20));
+    drop(cluster);
+    let frames = frames.borrow().clone();
+    assert!(frames.len() > 50, "{}", frames.len());
+    frames
+}
+
+/// Goal: noise on a stream is refused, and the stream closed.
+/// Method: 500 streams whose first frame is random bytes, with and without a valid head, and one of a megabyte.
+#[test]
+fn streams_of_random_frames_are_closed_and_counted() {
+    let mut lone = Lone::new();
+    let head = Head::new("haulout");
+    for number in 0..500 {
+        let noise = bytes(&mut lone.random, 600);
+        let mut frame = Vec::new();
+        if number % 2 == 0 {
+            head.begin(&mut frame, &[]);
+        }
+        frame.extend_from_slice(&noise);
+        lone.dialled_with(&[&frame]);
+    }
+    lone.dialled_with(&[&vec![0; 1 << 20]]);
+    assert_eq!(lone.closed, 501);
+    assert!(refused(lone.node.stats()) >= 501);
+    lone.assert_works();
+}
+
+/// Goal: frames that were cut off or changed on their way crash nothing.
+/// Method: every kind of frame of a lively minute: cut to many lengths, with bits flipped, repeated and out of
+/// order, behind an honest greeting and without one.
+#[test]
+fn frames_cut_off_changed_and_out_of_order_crash_nothing() {
+    let frames = recorded_frames(10);
+    let hello = frames[0].clone();
+    let mut lone = Lone::new();
+    for (number, frame) in frames.iter().take(300).enumerate() {
+        lone.dialled_with(&[&hello, frame, frame]);
+        lone.dialled_with(&[frame, &hello]);
+        let step = 1 + frame.len() / 40;
+        for len in (0..frame.len()).step_by(step) {
+            lone.dialled_with(&[&hello, &frame[..len]]);
+        }
+        for _ in 0..10 {
+            let mut changed = frame.clone();
+            let bit = lone.random.below(changed.len() * 8);
+            changed[bit / 8] ^= 1 << (bit % 8);
+            lone.dialled_with(&[&hello, &changed]);
+        }
+        if number % 20 == 0 {
+            lone.run_for(1);
+        }
+    }
+    assert!(lone.node.stats().refused_malformed > 300);
+    lone.assert_works();
+}
+
+/// Goal: changed datagrams crash nothing.
+/// Method: every datagram of a lively minute with a few bits flipped, given to a node that is alone.
+#[test]
+fn datagrams_with_changed_bits_crash_nothing() {
+    let (_, _, captured) = recorded(11);
+    let mut lone = Lone::new();
+    let from = SocketAddr::from(([10, 0, 0, 1], 7946));
+    for (number, sent) in captured.iter().take(3_000).enumerate() {
+        let mut changed = sent.bytes.clone();
+        for _ in 0..1 + number % 3 {
+            // Behind the head, which would only have it refused.
+            let bit = 88 + lone.random.below((changed.len() - 11) * 8);
+            changed[bit / 8] ^= 1 << (bit % 8);
+        }
+        lone.node.handle_datagram(lone.now, from, &changed);
+        lone.drain();
+        if number % 50 == 0 {
+            lone.run_for(1);
+        }
+    }
+    lone.assert_works();
+}

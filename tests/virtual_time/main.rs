@@ -1,0 +1,21 @@
+//! Behaviour of the whole library in virtual time: real nodes, no sockets, every run repeatable from its seed.
+//!
+//! One file per subject. Everything is judged from outside: from the children's own start and stop times, from
+//! listings and from events.
+
+mod chaos;
+mod children;
+mod determinism;
+mod hostile;
+mod leaving;
+mod listings;
+mod membership;
+mod moves;
+mod network;
+mod pauses;
+mod placement;
+mod restarts;
+mod scopes;
+mod startup;
+mod support;
+mod terminate;

@@ -1,0 +1,215 @@
+//! Loss, delay, duplication, reordering, cuts: the promises hold, and clusters converge.
+
+use std::time::Duration;
+
+use haulout_sim::checks::unexplained_overlaps;
+use haulout_sim::{Cluster, Link, NodeIdx, Range};
+
+use crate::support::*;
+
+/// How long a fault may have consequences after its end, in the lan profile: a suspicion that it caused, twice, and
+/// the ten seconds after which those who believe each other down try again.
+const REACH: Duration = secs(25);
+
+/// Seeds and sizes of clusters.
+const SIZES: [(u64, usize); 3] = [(0, 3), (1, 3), (2, 10)];
+
+fn link(loss: f64, duplicate: f64, delay_ms: (u64, u64)) -> Link {
+    Link { loss, duplicate, delay: Range::millis(delay_ms.0, delay_ms.1) }
+}
+
+/// Starts and terminates children through all nodes, adds and takes away nodes, over such links; asserts that the
+/// cluster converges *on these links* to what is wanted, and that nothing was ever twice without a reason.
+#[track_caller]
+fn assert_promises_hold(seed: u64, nodes: usize, link: Link) {
+    let mut cluster = cluster(seed, nodes);
+    cluster.set_link(link);
+    let mut wanted = ids(40);
+    for (number, child) in wanted.iter().enumerate() {
+        start(&mut cluster, NodeIdx(number % nodes), spec(child));
+        if number % 10 == 0 {
+            cluster.run_for(millis(100));
+        }
+    }
+    converge_to(&mut cluster, REST, &wanted);
+    for (number, child) in wanted.drain(..10).enumerate() {
+        terminate(&mut cluster, NodeIdx((number + 1) % nodes), &child);
+    }
+    let newcomer = cluster.add_node("newcomer");
+    cluster.run_for(SOON);
+    converge_to(&mut cluster, REST, &wanted);
+    let leave = cluster.leave(NodeIdx(nodes - 1));
+    cluster.wait(leave);
+    converge_to(&mut cluster, REST, &wanted);
+    cluster.crash(newcomer);
+    cluster.run_for(SOON);
+    converge_to(&mut cluster, REST, &wanted);
+    assert_rests(&mut cluster, secs(20));
+    let unexplained = unexplained_overlaps(cluster.journal(), cluster.history(), cluster.now(), REACH);
+    assert!(unexplained.is_empty(), "seed {seed}: {unexplained:?}");
+}
+
+/// Goal: 10 % of loss breaks no promise.
+/// Method: starts, terminates, a join, a leave and a crash in clusters of 3 and 10.
+#[test]
+fn at_a_tenth_of_loss_every_promise_holds() {
+    for (seed, nodes) in SIZES {
+        assert_promises_hold(seed, nodes, link(0.1, 0.0, (1, 2)));
+    }
+}
+
+/// Goal: 25 % of loss breaks no promise.
+/// Method: as at 10 %.
+#[test]
+fn at_a_quarter_of_loss_every_promise_holds() {
+    for (seed, nodes) in SIZES {
+        assert_promises_hold(seed, nodes, link(0.25, 0.0, (1, 2)));
+    }
+}
+
+/// Goal: long and uneven delays break no promise.
+/// Method: 20 to 120 ms, so that most datagrams overtake others.
+#[test]
+fn with_long_delays_and_reordering_every_promise_holds() {
+    for (seed, nodes) in SIZES {
+        assert_promises_hold(seed, nodes, link(0.0, 0.0, (20, 120)));
+    }
+}
+
+/// Goal: every datagram may arrive twice.
+/// Method: half of them do, out of order.
+#[test]
+fn with_duplication_and_reordering_every_promise_holds() {
+    for (seed, nodes) in SIZES {
+        assert_promises_hold(seed, nodes, link(0.0, 0.5, (1, 60)));
+    }
+}
+
+/// Goal: all of it together.
+/// Method: 15 % of loss, 20 % of duplication, 1 to 80 ms.
+#[test]
+fn with_loss_duplication_and_reordering_together_every_promise_holds() {
+    for (seed, nodes) in SIZES {
+        assert_promises_hold(seed, nodes, link(0.15, 0.2, (1, 80)));
+    }
+}
+
+/// Cuts by `cut`, lets both sides work for `during`, heals, and asserts that exactly the wanted children run once.
+#[track_caller]
+fn assert_heals(seed: u64, nodes: usize, during: Duration, cut: impl Fn(&mut Cluster)) {
+    let mut cluster = cluster(seed, nodes);
+    let mut wanted = start_many(&mut cluster, 40);
+    cut(&mut cluster);
+    cluster.run_for(during);
+    // Each side terminates some and starts others.
+    for (number, child) in wanted.drain(..8).enumerate() {
+        let request = cluster.terminate(NodeIdx(number % nodes), &child);
+        cluster.wait(request);
+    }
+    for number in 0..8 {
+        let child = format!("new-{number}");
+        start(&mut cluster, NodeIdx(number % nodes), spec(&child));
+        wanted.push(child);
+    }
+    cluster.run_for(secs(5));
+    cluster.heal();
+    cluster.run_for(millis(1));
+    converge_to(&mut cluster, REST, &wanted);
+    assert_rests(&mut cluster, secs(20));
+    let unexplained = unexplained_overlaps(cluster.journal(), cluster.history(), cluster.now(), REACH);
+    assert!(unexplained.is_empty(), "seed {seed}: {unexplained:?}");
+}
+
+/// Goal: both sides of a split go on, and after healing everything runs once; what was terminated stays so.
+/// Method: splits of 3 and 10 nodes, shorter and longer than failure detection.
+#[test]
+fn a_split_that_heals_leaves_each_wanted_child_running_once() {
+    for (seed, during) in [(0, secs(2)), (1, secs(15)), (2, secs(60))] {
+        assert_heals(seed, 3, during, |cluster| cluster.split(&[A]));
+        assert_heals(seed, 10, during, |cluster| cluster.split(&[A, B, C]));
+    }
+}
+
+/// Goal: a cut of one pair, in both directions or in one, that others can talk around, separates nobody.
+/// Method: a long cut between two nodes; they stay members of each other's view, and no child runs twice.
+#[test]
+fn a_cut_between_two_nodes_that_others_bridge_separates_nobody() {
+    for seed in 0..4 {
+        let mut cluster = cluster(seed, 5);
+        let mut wanted = start_many(&mut cluster, 20);
+        if seed % 2 == 0 {
+            cluster.cut(A, B)
+        } else {
+            cluster.cut_one_way(A, B)
+        }
+        for number in 0..30 {
+            let child = format!("new-{number}");
+            start(&mut cluster, NodeIdx(number % 5), spec(&child));
+            wanted.push(child);
+            cluster.run_for(SOON);
+        }
+        converge_to(&mut cluster, secs(20), &wanted);
+        let downs: u64 = cluster.up().into_iter().map(|node| cluster.stats(node).members_down).sum();
+        assert_eq!(downs, 0, "seed {seed}");
+        assert_no_overlap(&cluster);
+        cluster.heal();
+        cluster.run_for(secs(10));
+        converge_to(&mut cluster, REST, &wanted);
+    }
+}
+
+/// Goal: children start on time although one pair can't talk.
+/// Method: while two nodes are cut off from each other, a start runs within `confirm_timeout` and a few round trips.
+#[test]
+fn a_cut_between_two_nodes_hardly_delays_a_start() {
+    for seed in 0..4 {
+        let mut cluster = cluster(seed, 5);
+        cluster.cut(A, B);
+        for number in 0..20 {
+            let child = format!("new-{number}");
+            start(&mut cluster, NodeIdx(number % 5), spec(&child));
+            let what = format!("{child} runs");
+            cluster.expect(millis(1_500), &what, |cluster| cluster.journal().alive().count() == number + 1);
+        }
+    }
+}
+
+/// Goal: one-way cuts of a whole node heal like any other.
+/// Method: a node that hears nothing, then one that is not heard, in clusters of 3 and 10.
+#[test]
+fn a_node_that_hears_nothing_or_is_not_heard_recovers() {
+    for (seed, nodes) in SIZES {
+        assert_heals(seed, nodes, secs(30), |cluster| {
+            cluster.up().into_iter().skip(1).for_each(|node| cluster.cut_one_way(node, A));
+        });
+        assert_heals(seed, nodes, secs(30), |cluster| {
+            cluster.up().into_iter().skip(1).for_each(|node| cluster.cut_one_way(A, node));
+        });
+    }
+}
+
+/// Goal: duplicates that a split made are gone soon after the sides know each other again.
+/// Method: from the first member of the other side that comes up after the healing to the end of the last overlap.
+#[test]
+fn duplicates_are_resolved_soon_after_the_sides_meet() {
+    for seed in 0..4 {
+        let mut cluster = cluster(seed, 4);
+        let wanted = start_many(&mut cluster, 40);
+        cluster.split(&[A, B]);
+        cluster.run_for(secs(30));
+        let healed = cluster.now();
+        cluster.heal();
+        cluster.run_for(millis(1));
+        converge_to(&mut cluster, REST, &wanted);
+        let met = cluster.up().into_iter().filter_map(|node| {
+            let events = events_from(&cluster, node, healed);
+            events.iter().find(|(_, event)| matches!(event, haulout::Event::MemberUp(_))).map(|(at, _)| *at)
+        });
+        let met = met.min().expect("they met");
+        let overlaps = cluster.journal().overlaps();
+        assert!(!overlaps.is_empty());
+        let last = overlaps.iter().map(|overlap| overlap.to.expect("resolved")).max().expect("some");
+        assert!(last.since(met) < secs(3), "seed {seed}: {:?} after they met", last.since(met));
+        assert!(met.since(healed) < secs(15), "seed {seed}: they met after {:?}", met.since(healed));
+    }
+}
