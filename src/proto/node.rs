@@ -357,11 +357,10 @@ impl Node {
             scope.sync(&mut self.cx);
             scope.look_after_exchanges(&mut self.cx);
         }
-        let roots: Vec<_> = self.scopes.values().map(|scope| (scope.id, scope.root())).collect();
         if let Some(&member) = self.cx.membership.sample(1).first()
-            && !roots.is_empty()
+            && !self.scopes.is_empty()
         {
-            self.cx.send(member, &Message::Roots(roots));
+            self.send_roots(member);
         }
     }
 
@@ -467,11 +466,14 @@ impl Node {
         }
     }
 
+    /// Tells a member the roots of all scopes; nobody who has none is left waiting for them.
     fn send_roots(&mut self, to: Identity) {
-        let roots: Vec<_> = self.scopes.values().map(|scope| (scope.id, scope.root())).collect();
-        if !roots.is_empty() {
-            self.cx.send(to, &Message::Roots(roots));
-        }
+        let roots = self.roots();
+        self.cx.send(to, &Message::Roots(roots));
+    }
+
+    fn roots(&self) -> Vec<(ScopeId, u64)> {
+        self.scopes.values().map(|scope| (scope.id, scope.root())).collect()
     }
 
     /// Whether somebody may speak here, and whether it has to be told that it is down.

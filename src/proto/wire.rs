@@ -153,6 +153,8 @@ pub enum Message {
     Relayed(Identity, Vec<u8>),
     /// The roots of some scopes.
     Roots(Vec<(ScopeId, u64)>),
+    /// The same, from a member that is about to leave: whoever differs pulls at once, and answers with its own.
+    LastRoots(Vec<(ScopeId, u64)>),
     /// What follows is about this scope.
     Scope(ScopeId),
     /// About the scope named last.

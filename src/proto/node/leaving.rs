@@ -9,12 +9,17 @@ use crate::error::LeaveError;
 use crate::proto::group::ChildKey;
 use crate::proto::scope::Scope;
 use crate::proto::shared::Alarm;
-use crate::proto::{Output, Reply, RequestId, Time, Wakeup};
+use crate::proto::wire::Message;
+use crate::proto::{Identity, InstanceId, Output, Reply, RequestId, ScopeId, Time, Wakeup};
 
 /// How often a leaving node looks how far it is.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// How long after the last stop was ordered a child that has not ended counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
+
+/// How long a node that runs nothing any more waits until every member has what it wrote last. Some round trips and
+/// repetitions; whoever lacks something after that would not get it in ten times as long.
+const TELLING_MAX: Duration = Duration::from_secs(1);
 
 /// How far a leave is.
 #[derive(Debug)]
@@ -22,9 +27,13 @@ pub(super) struct Leaving {
     request: RequestId,
     deadline: Time,
     /// The children that ran here when the leave began, and were not yet seen to run elsewhere.
-    handing_over: BTreeSet<(crate::proto::ScopeId, ChildKey)>,
+    handing_over: BTreeSet<(ScopeId, ChildKey)>,
     /// When the rest was told to stop, and how long the longest may take.
     stopped: Option<(Time, Duration)>,
+    /// When nothing ran here any more, and which members have everything since.
+    done: Option<(Time, BTreeSet<InstanceId>)>,
+    /// When it is looked at again.
+    next_look: Option<Time>,
 }
 
 impl Node {
@@ -41,9 +50,17 @@ impl Node {
             self.cx.reply(earlier.request, Reply::Unavailable(crate::error::Unavailable::Leaving));
         }
         let deadline = self.cx.now + timeout;
-        self.leaving = Some(Leaving { request, deadline, handing_over, stopped: None });
-        self.cx.set_timer(LOOK_INTERVAL, Wakeup::Call, Alarm::Leave);
+        self.leaving = Some(Leaving { request, deadline, handing_over, stopped: None, done: None, next_look: None });
         self.look_whether_left();
+    }
+
+    fn look_again(&mut self) {
+        let now = self.cx.now;
+        let Some(leaving) = &mut self.leaving else { return };
+        if leaving.next_look.is_none_or(|next| next <= now) {
+            leaving.next_look = Some(now + LOOK_INTERVAL);
+            self.cx.set_timer(LOOK_INTERVAL, Wakeup::Call, Alarm::Leave);
+        }
     }
 
     /// Looks how far the leave is, and takes the next step.
@@ -54,9 +71,12 @@ impl Node {
         leaving.handing_over.retain(|(scope, key)| scopes.get(scope).is_some_and(|scope| !scope.is_handed_over(key)));
         let running: Vec<ChildId> = scopes.values().flat_map(|scope| scope.holding_here()).collect();
         if running.is_empty() && (leaving.handing_over.is_empty() || now >= leaving.deadline) {
-            self.farewell();
+            if self.have_all_been_told() {
+                self.farewell();
+            }
             return;
         }
+        leaving.done = None;
         let is_over = now >= leaving.deadline || scopes.values().all(|scope| !scope.has_heir());
         match leaving.stopped {
             None if is_over => {
@@ -76,7 +96,37 @@ impl Node {
             }
             _ => {}
         }
-        self.cx.set_timer(LOOK_INTERVAL, Wakeup::Call, Alarm::Leave);
+        self.look_again();
+    }
+
+    /// Whether every member has what this node wrote last; asks those that have not said so, for a bounded time.
+    fn have_all_been_told(&mut self) -> bool {
+        let now = self.cx.now;
+        let Some(leaving) = &mut self.leaving else { return false };
+        let (since, agreed) = leaving.done.get_or_insert_with(|| (now, BTreeSet::new()));
+        let active = self.cx.membership.active();
+        let missing: Vec<Identity> =
+            active.values().filter(|member| !agreed.contains(&member.instance)).copied().collect();
+        if missing.is_empty() || now.since(*since) >= TELLING_MAX || self.scopes.is_empty() {
+            return true;
+        }
+        let roots = self.roots();
+        for member in missing {
+            self.cx.send(member, &Message::LastRoots(roots.clone()));
+        }
+        self.look_again();
+        false
+    }
+
+    /// A member told its roots: once they are equal, it has everything that this node has.
+    pub(super) fn note_agreement(&mut self, from: Identity, roots: &[(ScopeId, u64)]) {
+        let mine = &self.scopes;
+        let is_equal = roots.iter().all(|(scope, root)| mine.get(scope).is_none_or(|scope| scope.root() == *root));
+        if let Some((_, agreed)) = self.leaving.as_mut().and_then(|leaving| leaving.done.as_mut())
+            && is_equal
+        {
+            agreed.insert(from.instance);
+        }
     }
 
     fn farewell(&mut self) {
@@ -95,7 +145,7 @@ impl Node {
         };
         let all: Vec<_> = self.cx.membership.active().values().copied().collect();
         for member in all {
-            self.cx.send(member, &crate::proto::wire::Message::Table(vec![gone]));
+            self.cx.send(member, &Message::Table(vec![gone]));
         }
         self.flush();
         self.cx.membership.leave(now, &mut self.cx.stats);

@@ -120,12 +120,10 @@ impl Node {
             }
             Message::Relay(to, bytes) => self.relay(sender, to, bytes),
             Message::Relayed(origin, bytes) => self.take_relayed(sender, origin, &bytes),
-            Message::Roots(roots) => {
-                for (scope, root) in roots {
-                    if let Some(scope) = self.scopes.get_mut(&scope) {
-                        scope.handle_root(&mut self.cx, sender, root);
-                    }
-                }
+            Message::Roots(roots) => self.take_roots(sender, &roots, false),
+            Message::LastRoots(roots) => {
+                self.take_roots(sender, &roots, true);
+                self.send_roots(sender);
             }
             Message::Scope(scope) => reader.scope = Some(scope),
             Message::Scoped(message) => self.take_scoped(reader, message, is_stream),
@@ -161,6 +159,15 @@ impl Node {
             Some(scope) => scope.handle(&mut self.cx, sender, message),
             None => answer_for_absent_scope(&mut self.cx, sender, id, message),
         }
+    }
+
+    fn take_roots(&mut self, sender: Identity, roots: &[(ScopeId, u64)], are_last: bool) {
+        for (scope, root) in roots {
+            if let Some(scope) = self.scopes.get_mut(scope) {
+                scope.handle_root(&mut self.cx, sender, *root, are_last);
+            }
+        }
+        self.note_agreement(sender, roots);
     }
 
     /// The sender knows other members than this node: its permissions count when its table has been merged.

@@ -129,7 +129,7 @@ impl Scope {
     }
 
     /// A member told the root of its state.
-    pub(crate) fn handle_root(&mut self, cx: &mut Shared, from: Identity, root: u64) {
+    pub(crate) fn handle_root(&mut self, cx: &mut Shared, from: Identity, root: u64, is_last: bool) {
         if root == self.root() {
             self.exchanges.differing.remove(&from.instance);
             return;
@@ -138,7 +138,7 @@ impl Scope {
         let since = *self.exchanges.differing.entry(from.instance).or_insert(now);
         let has_rested = self.exchanges.last_pull.is_none_or(|last| now.since(last) >= PULL_INTERVAL);
         let is_new = cx.peers.get(&from.instance).is_some_and(|peer| now.since(peer.up_since) < 2 * PULL_INTERVAL);
-        if (has_rested && now.since(since) >= DIFFER_MIN) || (is_new && since == now) {
+        if is_last || (has_rested && now.since(since) >= DIFFER_MIN) || (is_new && since == now) {
             self.pull_soon(cx, from.instance);
         }
     }
