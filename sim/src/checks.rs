@@ -174,6 +174,54 @@ fn is_explained(overlap: &Overlap, history: &History, now: Time, reach: Duration
     faulty || crashed
 }
 
+/// Two runs of one life of a child of which the later one should not have begun, or not with its number.
+#[derive(Clone, Debug)]
+pub struct Rerun {
+    /// The earlier run.
+    pub earlier: Run,
+    /// The later run.
+    pub later: Run,
+}
+
+impl Rerun {
+    /// Whether the life was done when the later run began; otherwise only its number is wrong.
+    pub fn was_done(&self) -> bool {
+        self.earlier.is_done() && self.earlier.ended.is_some_and(|ended| ended <= self.later.began)
+    }
+
+    /// The time from one to the other, as an overlap that faults may explain.
+    fn span(&self) -> Overlap {
+        Overlap {
+            scope: self.later.scope,
+            id: self.later.id.clone(),
+            earlier: self.earlier.node,
+            later: self.later.node,
+            from: self.earlier.began,
+            to: Some(self.later.began),
+        }
+    }
+}
+
+/// The runs that began after their life was done, or with a number that is not higher than that of an earlier run,
+/// and that no fault explains.
+pub fn unexplained_reruns(journal: &Journal, history: &History, reach: Duration) -> Vec<Rerun> {
+    let mut by_life: BTreeMap<_, Vec<&Run>> = BTreeMap::new();
+    for run in journal.runs() {
+        by_life.entry((run.scope, &run.id, run.epoch.birth)).or_default().push(run);
+    }
+    let pairs = by_life.values().flat_map(|runs| {
+        let later = runs.iter().enumerate();
+        later.flat_map(|(before, later)| runs[..before].iter().map(|earlier| (*earlier, *later)))
+    });
+    pairs
+        // Lives that began at once on two nodes may share a birth; their specs tell them apart.
+        .filter(|(earlier, later)| earlier.spec == later.spec)
+        .map(|(earlier, later)| Rerun { earlier: earlier.clone(), later: later.clone() })
+        .filter(|rerun| rerun.was_done() || rerun.later.epoch <= rerun.earlier.epoch)
+        .filter(|rerun| !is_explained(&rerun.span(), history, rerun.later.began, reach))
+        .collect()
+}
+
 /// For how long children ran twice, counted per pair of runs, without the time in which one of them was paused.
 pub fn duplicate_time(journal: &Journal, history: &History, now: Time) -> Duration {
     let pauses = |overlap: &Overlap| -> Duration {

@@ -12,6 +12,7 @@ pub mod cluster;
 pub mod history;
 pub mod journal;
 pub mod knowledge;
+pub mod mutants;
 pub mod network;
 pub mod queue;
 pub mod random;

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use haulout::proto::{Rule, Sabotage};
+use haulout_sim::mutants::{Trial, findings, rule_named};
 use haulout_sim::{SwarmOptions, swarm};
 
 /// Runs real haulout nodes under virtual time and random faults, and checks what haulout promises.
@@ -19,6 +21,8 @@ struct Cli {
 enum Command {
     /// Runs one seed; the exit code is 1 if a promise was broken.
     Run(Run),
+    /// Runs many seeds with each rule of the protocols taken out, and shows which promises that breaks.
+    Mutants(Mutants),
 }
 
 #[derive(Args)]
@@ -26,6 +30,27 @@ struct Run {
     /// Where all randomness comes from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    #[command(flatten)]
+    size: Size,
+    /// Takes out a rule of the protocols, to see what it is for; may be repeated.
+    #[arg(long, value_name = "RULE", value_parser = rule_named)]
+    without: Vec<Rule>,
+}
+
+#[derive(Args)]
+struct Mutants {
+    /// How many seeds are tried on each rule.
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: u64,
+    #[command(flatten)]
+    size: Size,
+    /// Only these rules, each on its own; may be repeated. Default: all.
+    #[arg(long, value_name = "RULE", value_parser = rule_named)]
+    without: Vec<Rule>,
+}
+
+#[derive(Args)]
+struct Size {
     /// How many nodes there are at first.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     nodes: u16,
@@ -38,9 +63,17 @@ struct Run {
 }
 
 fn main() -> ExitCode {
-    let Command::Run(run) = Cli::parse().command;
-    let mut options = SwarmOptions::draw(run.seed, usize::from(run.nodes), run.children as usize);
-    options.duration = run.duration;
+    match Cli::parse().command {
+        Command::Run(run) => run_seed(&run),
+        Command::Mutants(mutants) => run_mutants(&mutants),
+    }
+}
+
+fn run_seed(run: &Run) -> ExitCode {
+    let size = &run.size;
+    let mut options = SwarmOptions::draw(run.seed, usize::from(size.nodes), size.children as usize);
+    options.duration = size.duration;
+    options.sabotage = run.without.iter().fold(Sabotage::default(), |sabotage, rule| sabotage.and(*rule));
     println!("seed={} {options}", run.seed);
     // A panic means a bug in a node; its message is printed by the panic hook, and the seed is what counts here.
     match catch_unwind(AssertUnwindSafe(|| swarm(run.seed, options))) {
@@ -51,12 +84,31 @@ fn main() -> ExitCode {
         Ok(Err(failure)) => println!("{failure}"),
         Err(_) => println!("FAILED panic seed={}", run.seed),
     }
+    let without: String = run.without.iter().map(|rule| format!(" --without {rule:?}")).collect();
     println!(
-        "reproduce: cargo run --release -p haulout-sim -- run --seed {} --nodes {} --children {} --duration {}",
+        "reproduce: cargo run --release -p haulout-sim -- run --seed {} --nodes {} --children {} --duration {}{without}",
         run.seed,
-        run.nodes,
-        run.children,
-        humantime::format_duration(run.duration).to_string().replace(' ', "")
+        size.nodes,
+        size.children,
+        humantime::format_duration(size.duration).to_string().replace(' ', "")
     );
     ExitCode::FAILURE
+}
+
+/// The exit code tells only whether the seeds are clean with every rule in place: which mutants are found is for a
+/// person to judge.
+fn run_mutants(mutants: &Mutants) -> ExitCode {
+    let size = &mutants.size;
+    let (nodes, children) = (usize::from(size.nodes), size.children as usize);
+    let trial = Trial { seeds: mutants.seeds, nodes, children, duration: size.duration };
+    // A mutant that panics is counted; hundreds of backtraces would hide the table.
+    std::panic::set_hook(Box::new(|_| {}));
+    println!("{:<20}  {:>5}  {:>5}  broken", "taken out", "seeds", "first");
+    let clean = findings(Sabotage::default(), trial);
+    println!("{:<20}  {clean}", "nothing");
+    let rules = if mutants.without.is_empty() { &Sabotage::ALL[..] } else { &mutants.without };
+    for rule in rules {
+        println!("{:<20}  {}", format!("{rule:?}"), findings(Sabotage::without(*rule), trial));
+    }
+    if clean.seeds() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -17,8 +17,8 @@ use super::timer::Timers;
 use super::transmits::Transmits;
 use super::wire::{Head, Message};
 use super::{
-    ChildEvent, Command, ConnId, Identity, InstanceId, Output, Reply, RequestId, RunId, Sabotage, ScopeId, ScopeSetup,
-    Stats, StreamEvent, Time, Transmit, Wakeup,
+    ChildEvent, Command, ConnId, Identity, InstanceId, Output, Reply, RequestId, Rule, RunId, Sabotage, ScopeId,
+    ScopeSetup, Stats, StreamEvent, Time, Transmit, Wakeup,
 };
 use crate::child::NAME_BYTES_MAX;
 use crate::config::{Config, ConfigError};
@@ -280,8 +280,10 @@ impl Node {
         if lateness >= PAUSE_MIN && !self.has_left {
             tracing::warn!(?lateness, "this process stood still");
             self.cx.membership.handle_pause(now);
-            for scope in self.scopes.values_mut() {
-                scope.void_all_rounds(&mut self.cx);
+            if !self.cx.sabotage.lacks(Rule::PauseVoidsRounds) {
+                for scope in self.scopes.values_mut() {
+                    scope.void_all_rounds(&mut self.cx);
+                }
             }
         }
     }

@@ -25,6 +25,8 @@ pub enum Rule {
     DownVoidsRound,
     /// A Free expires.
     FreeExpires,
+    /// A pause of the process voids every round.
+    PauseVoidsRounds,
     /// An owner that runs a child asks others that claim it to stop.
     Challenge,
     /// Asks are repeated.
@@ -67,7 +69,7 @@ pub struct Sabotage(u32);
 
 impl Sabotage {
     /// Every rule that can be taken out.
-    pub const ALL: [Rule; 26] = [
+    pub const ALL: [Rule; 27] = [
         Rule::Ask,
         Rule::AskAll,
         Rule::FreeOnlyWhenStopped,
@@ -77,6 +79,7 @@ impl Sabotage {
         Rule::AnswersBoundToRound,
         Rule::DownVoidsRound,
         Rule::FreeExpires,
+        Rule::PauseVoidsRounds,
         Rule::Challenge,
         Rule::RetryAsks,
         Rule::ClaimsAreHints,
@@ -99,6 +102,12 @@ impl Sabotage {
     /// Everything but this rule.
     pub const fn without(rule: Rule) -> Self {
         Sabotage(1 << rule as u32)
+    }
+
+    /// This rule taken out too.
+    #[must_use]
+    pub const fn and(self, rule: Rule) -> Self {
+        Sabotage(self.0 | 1 << rule as u32)
     }
 
     /// Whether a rule is taken out.

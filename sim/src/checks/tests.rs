@@ -176,3 +176,43 @@ fn a_call_may_die_with_its_node_but_not_be_forgotten() {
     history.end_life(InstanceId::new(0), at(105), LifeEnd::Crashed);
     assert!(unanswered(&history).is_none());
 }
+
+/// Runs of one Transient child: node, number, from, to (in seconds), and whether it succeeded.
+fn journal(runs: &[(usize, u32, u64, u64, bool)]) -> Journal {
+    let child = spec().restart(haulout::Restart::Transient);
+    let mut journal = Journal::default();
+    for &(node, run, from, to, succeeded) in runs {
+        let entry = journal.begin(Run {
+            node: NodeIdx(node),
+            instance: InstanceId::new(node as u64),
+            scope: ScopeId::of("s"),
+            id: child.id().clone(),
+            epoch: Epoch { birth: 1, run },
+            spec: Arc::new(child.spec().clone()),
+            began: at(from),
+            started: Some(at(from)),
+            ended: None,
+            ending: None,
+        });
+        let outcome = if succeeded { Outcome::Success } else { Outcome::Stopped };
+        journal.end(entry, at(to), Ending::Exited(outcome));
+    }
+    journal
+}
+
+#[test]
+fn a_run_after_the_child_was_done_or_with_an_old_number_is_found_unless_a_fault_explains_it() {
+    let moved = journal(&[(0, 1, 100, 110, false), (1, 2, 110, 120, true)]);
+    assert!(unexplained_reruns(&moved, &history(), WINDOW).is_empty());
+
+    let again = journal(&[(0, 1, 100, 110, true), (1, 2, 120, 130, true)]);
+    assert!(unexplained_reruns(&again, &history(), WINDOW)[0].was_done());
+
+    let equal = journal(&[(0, 1, 100, 110, false), (1, 1, 110, 120, true)]);
+    assert!(!unexplained_reruns(&equal, &history(), WINDOW)[0].was_done());
+
+    let mut cut = history();
+    cut.begin_fault(FaultKind::Cut(NodeIdx(0), NodeIdx(1)), at(105));
+    assert!(unexplained_reruns(&again, &cut, WINDOW).is_empty());
+    assert!(unexplained_reruns(&equal, &cut, WINDOW).is_empty());
+}

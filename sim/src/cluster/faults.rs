@@ -83,6 +83,7 @@ impl Cluster {
                 security: Security::Plaintext { allow_beyond_loopback: true },
                 ..self.options.config.clone()
             },
+            instance: None,
         }
     }
 
@@ -126,7 +127,8 @@ impl Cluster {
     pub fn restart(&mut self, node: NodeIdx) {
         let slot = &mut self.slots[node.0];
         assert!(slot.process.is_none(), "{} runs already", slot.name);
-        let instance = InstanceId::new(slot.births.bits());
+        let drawn = InstanceId::new(slot.births.bits());
+        let instance = slot.options.instance.unwrap_or(drawn);
         let ahead = slot.births.duration(Range::new(Duration::ZERO, self.options.clock_ahead_max));
         let birth = Birth {
             addr: slot.addr,

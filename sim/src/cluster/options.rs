@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use haulout::proto::Sabotage;
+use haulout::proto::{InstanceId, Sabotage};
 use haulout::{ChildSpec, Config};
 
 use crate::NodeIdx;
@@ -102,6 +102,8 @@ pub struct NodeOptions {
     pub joins: bool,
     /// Its configuration.
     pub config: Config,
+    /// Its instance at every start, to see why that is wrong. Default (`None`): a new one each time.
+    pub instance: Option<InstanceId>,
 }
 
 /// The address of a node in virtual space.

@@ -56,6 +56,7 @@ impl Driver {
             link: options.link,
             timer_lateness: Range::new(Duration::ZERO, options.timer_lateness_max),
             resume: options.resume,
+            sabotage: options.sabotage,
             ..Options::default()
         });
         let calm = Rc::new(Cell::new(false));

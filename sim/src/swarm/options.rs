@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use haulout::proto::Sabotage;
 use haulout::{Config, Profile};
 
 use crate::cluster::Resume;
@@ -30,6 +31,8 @@ pub struct SwarmOptions {
     pub fault_every: Duration,
     /// The faults that happen, each as likely as it is listed often.
     pub faults: Vec<SwarmFault>,
+    /// Rules that are taken out. Never drawn.
+    pub sabotage: Sabotage,
 }
 
 /// A kind of fault.
@@ -107,6 +110,7 @@ impl SwarmOptions {
             resume,
             fault_every,
             faults,
+            sabotage: Sabotage::default(),
         }
     }
 

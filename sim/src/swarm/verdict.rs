@@ -9,8 +9,10 @@ use super::driver::fault_count;
 use super::{Failure, Report, SwarmOptions};
 use crate::checks::{
     Expectation, describe, duplicate_time, expectation, orphan_time, unanswered, unexplained_overlaps,
+    unexplained_reruns,
 };
 use crate::cluster::Cluster;
+use crate::trace::At;
 
 /// What a check says: the name of the invariant and what was seen.
 type Broken = (&'static str, String);
@@ -27,6 +29,7 @@ pub(super) fn judge(
         stays(&mut cluster, options)?;
         audit_finds_nothing(&cluster)?;
         no_unexplained_overlap(&cluster, options.reach())?;
+        no_unexplained_rerun(&cluster, options.reach())?;
         Ok((children, converged_in))
     });
     let now = cluster.now();
@@ -136,4 +139,14 @@ fn no_unexplained_overlap(cluster: &Cluster, reach: Duration) -> Result<(), Brok
         Some(overlap) => Err(("no-overlap", format!("{}; no fault touched them", describe(cluster, overlap)))),
         None => Ok(()),
     }
+}
+
+/// What is done stays done, and later runs have higher numbers.
+fn no_unexplained_rerun(cluster: &Cluster, reach: Duration) -> Result<(), Broken> {
+    let reruns = unexplained_reruns(cluster.journal(), cluster.history(), reach);
+    let Some(rerun) = reruns.first() else { return Ok(()) };
+    let [earlier, later] = [&rerun.earlier, &rerun.later]
+        .map(|run| format!("{} on {} from {}", run.epoch, cluster.name(run.node), At(run.began)));
+    let invariant = if rerun.was_done() { "done-stays-done" } else { "epochs-rise" };
+    Err((invariant, format!("{}: {earlier}, then {later}; no fault touched them", rerun.later.id)))
 }
