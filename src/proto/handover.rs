@@ -19,6 +19,11 @@ use crate::child::Restart;
 pub(crate) const RELAY_FROM_ATTEMPT: u16 = 3;
 /// Through how many.
 const RELAYS: usize = 2;
+/// Rounds that ask for the first time at once. More would only queue up at those who are asked, until their answers
+/// come later than the next attempt and everything is asked twice.
+const ASKING_MAX: usize = 2_048;
+/// A round that has asked more often waits for something else than a busy member, and counts no more.
+const COUNTED_ATTEMPTS_MAX: u16 = 6;
 /// Attempts whose sending times are kept; older ones have expired in every profile.
 const ATTEMPTS_KEPT: usize = 64;
 
@@ -27,6 +32,8 @@ const ATTEMPTS_KEPT: usize = 64;
 pub(crate) struct Round {
     pub(crate) number: u32,
     life: Dot,
+    /// Whether it counts among those that ask at once.
+    is_counted: bool,
     attempt: u16,
     sent: VecDeque<(u16, Time)>,
     /// Who has answered Free, and until when that counts.
@@ -44,19 +51,49 @@ impl Scope {
     pub(crate) fn begin_round(&mut self, cx: &mut Shared, key: &ChildKey) {
         let Some((life, ..)) = self.life(key) else { return };
         let Some(child) = self.children.get_mut(key) else { return };
-        if matches!(child.local, Local::Waiting(_)) {
+        let mut is_counted = false;
+        if let Local::Waiting(round) = &child.local {
             cx.stats.rounds_voided += 1;
+            is_counted = round.is_counted;
         }
         self.rounds = self.rounds.wrapping_add(1);
         let number = self.rounds;
-        let round = Round { number, life, attempt: 0, sent: VecDeque::new(), frees: BTreeMap::new() };
+        let round = Round { number, life, is_counted, attempt: 0, sent: VecDeque::new(), frees: BTreeMap::new() };
         child.local = Local::Waiting(Box::new(round));
         self.waiting.insert(key.clone());
         self.unstable.insert(key.clone());
         if cx.sabotage.lacks(Rule::Ask) {
             self.start_run(cx, key);
-        } else {
+        } else if is_counted {
             self.ask_again(cx, key, number);
+        } else {
+            self.to_ask.push_back(key.clone());
+        }
+    }
+
+    /// Lets as many rounds ask as may at once.
+    pub(crate) fn ask_more(&mut self, cx: &mut Shared) {
+        while self.asking < ASKING_MAX
+            && let Some(key) = self.to_ask.pop_front()
+        {
+            let Some(Local::Waiting(round)) = self.children.get_mut(&key).map(|child| &mut child.local) else {
+                continue;
+            };
+            if !round.is_counted && round.attempt == 0 {
+                round.is_counted = true;
+                let number = round.number;
+                self.asking += 1;
+                self.ask_again(cx, &key, number);
+            }
+        }
+    }
+
+    /// A round is over, or waits for something else than an answer that is on its way.
+    pub(crate) fn stop_counting(&mut self, key: &ChildKey) {
+        if let Some(Local::Waiting(round)) = self.children.get_mut(key).map(|child| &mut child.local)
+            && std::mem::take(&mut round.is_counted)
+        {
+            self.asking -= 1;
         }
     }
 
@@ -77,6 +114,9 @@ impl Scope {
         let targets = if is_waiting { self.whom_to_ask(cx, key) } else { self.claimers(cx, key) };
         self.send_asks(cx, key, &targets);
         let Some(attempt) = self.round_of(key).map(|round| round.attempt) else { return };
+        if attempt > COUNTED_ATTEMPTS_MAX {
+            self.stop_counting(key);
+        }
         let retry = cx.ask_retry(attempt);
         if !cx.sabotage.lacks(Rule::RetryAsks) {
             cx.set_timer(retry, Wakeup::Ask, Alarm::Ask(self.id, key.clone(), number));
@@ -148,7 +188,9 @@ impl Scope {
 
     /// A newcomer has to be asked too.
     pub(crate) fn ask_newcomer(&mut self, cx: &mut Shared, key: &ChildKey, newcomer: Identity) {
-        self.send_asks(cx, key, &[newcomer]);
+        if self.round_of(key).is_some_and(|round| round.attempt > 0) {
+            self.send_asks(cx, key, &[newcomer]);
+        }
     }
 
     /// A member is gone. A Free that it gave may stay; if it gave none, what it knew may have changed everything.
@@ -209,7 +251,8 @@ impl Scope {
         let Some((life, ..)) = self.life(key) else { return };
         let Some(Local::Active(run)) = self.children.get_mut(key).map(|child| &mut child.local) else { return };
         if run.challenge.is_none() {
-            let round = Round { number, life, attempt: 0, sent: VecDeque::new(), frees: BTreeMap::new() };
+            let round =
+                Round { number, life, is_counted: false, attempt: 0, sent: VecDeque::new(), frees: BTreeMap::new() };
             run.challenge = Some(Box::new(round));
             self.unstable.insert(key.clone());
             self.ask_again(cx, key, number);
@@ -387,6 +430,7 @@ impl Scope {
 
     /// This node is not the owner any more.
     pub(crate) fn stop_waiting(&mut self, key: &ChildKey) {
+        self.stop_counting(key);
         if let Some(child) = self.children.get_mut(key)
             && matches!(child.local, Local::Waiting(_))
         {

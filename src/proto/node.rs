@@ -30,8 +30,6 @@ mod packets;
 
 use leaving::Leaving;
 
-/// A call that comes so much later than the deadline asked for means that this process stood still.
-const PAUSE_MIN: Duration = Duration::from_millis(400);
 /// How often writers that are long dead are looked for.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
 
@@ -272,12 +270,13 @@ impl Node {
         self.scopes.values().all(|scope| scope.is_settled() && scope.unstable.is_empty())
     }
 
-    /// Time passes; a jump means that this process stood still, and then nothing that was permitted before counts.
+    /// Time passes. A call that comes later than the deadline asked for, by half the life of a permission, means that
+    /// this process stood still, and then nothing that was permitted before counts.
     fn advance(&mut self, now: Time) {
         let due = self.poll_timeout().map_or(now, |(at, _)| at);
         let lateness = now.since(due.max(self.cx.now));
         self.cx.now = self.cx.now.max(now);
-        if lateness >= PAUSE_MIN && !self.has_left {
+        if lateness >= self.cx.config.profile.ask_ttl() / 2 && !self.has_left {
             tracing::warn!(?lateness, "this process stood still");
             self.cx.membership.handle_pause(now);
             if !self.cx.sabotage.lacks(Rule::PauseVoidsRounds) {

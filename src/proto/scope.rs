@@ -59,6 +59,10 @@ pub(crate) struct Scope {
     pub(crate) unstable: BTreeSet<ChildKey>,
     pub(crate) runs: BTreeMap<RunId, ChildKey>,
     pub(crate) rounds: u32,
+    /// Rounds that have not asked yet, in the order in which they may.
+    pub(crate) to_ask: VecDeque<ChildKey>,
+    /// How many rounds ask at once.
+    pub(crate) asking: usize,
     /// How many claims say that their member declined.
     pub(crate) declined: usize,
     settling: Option<Settling>,
@@ -109,6 +113,8 @@ impl Scope {
             unstable: BTreeSet::new(),
             runs: BTreeMap::new(),
             rounds: 0,
+            to_ask: VecDeque::new(),
+            asking: 0,
             declined: 0,
             settling: Some(Settling::new(cx.now)),
             startup: setup.children,
@@ -455,6 +461,7 @@ impl Scope {
             self.reconcile(cx, &key);
             self.tell_watchers(cx, &key);
         }
+        self.ask_more(cx);
     }
 
     /// Of two live members with one name the one that came later owns nothing.

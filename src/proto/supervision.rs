@@ -172,6 +172,7 @@ impl Scope {
             self.remove_desired(cx, key, None);
             return;
         }
+        self.stop_counting(key);
         self.waiting.remove(key);
         let epoch = Epoch { birth, run };
         let run = Run {

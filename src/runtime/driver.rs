@@ -36,8 +36,12 @@ const BATCH_MAX: usize = 1_024;
 /// timers are fired that it may have answered.
 const LATE: Duration = Duration::from_millis(50);
 
-/// How many batches are read after a late wake-up before timers are fired all the same.
-const CATCH_UP_BATCHES: usize = 64;
+/// How long is read after a late wake-up before timers are fired all the same: enough for a full socket buffer, and far
+/// less than a probe waits for its answer.
+const CATCH_UP_MAX: Duration = Duration::from_millis(50);
+
+/// How long frames of streams are taken before the state machine's outputs are drained.
+const BATCH_TIME_MAX: Duration = Duration::from_millis(5);
 
 /// How long streams may take to send what is queued when the node has left.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -219,6 +223,7 @@ impl Driver {
         // Lets the I/O driver and the streams bring what has come, so that one drain answers all of it.
         tokio::task::yield_now().await;
         let now = self.clock.now();
+        let began = now;
         for conn in self.streams.take_broken() {
             self.refused.refused_limit += 1;
             self.node.handle_stream(now, conn, StreamEvent::Closed);
@@ -230,13 +235,18 @@ impl Driver {
             taken += 1;
         }
         for _ in 0..BATCH_MAX {
-            let Ok(inbound) = self.inputs.inbox.try_recv() else { break };
-            self.on_inbound(now, inbound);
-            taken += 1;
-        }
-        for _ in 0..BATCH_MAX {
             let Ok(call) = self.inputs.calls.try_recv() else { break };
             self.on_call(now, call);
+            taken += 1;
+        }
+        // A frame may hold a thousand messages, so these are bounded by time: probes must not wait for them.
+        loop {
+            let now = self.clock.now();
+            if now.since(began) >= BATCH_TIME_MAX {
+                break;
+            }
+            let Ok(inbound) = self.inputs.inbox.try_recv() else { break };
+            self.on_inbound(now, inbound);
             taken += 1;
         }
         taken
@@ -244,7 +254,7 @@ impl Driver {
 
     async fn catch_up(&mut self, now: Time) {
         debug!(?now, "woken late; reading what waits before any timer fires");
-        for _ in 0..CATCH_UP_BATCHES {
+        while self.clock.now().since(now) < CATCH_UP_MAX {
             // One turn for the I/O driver, and the next for the streams that it woke.
             tokio::task::yield_now().await;
             if self.take_waiting().await == 0 {

@@ -2,97 +2,146 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::trie::{self, SumTrie};
 use crate::proto::hash::fmix64 as mix;
 use crate::proto::{Dot, InstanceId};
 
-/// Sorted, disjoint, non-adjacent inclusive ranges of serial numbers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ranges(Vec<(u64, u64)>);
+/// Disjoint, non-adjacent inclusive ranges of serial numbers.
+///
+/// Nearly always there is one, which is kept inline. While a bulk arrives by several ways there may be as many as
+/// records, so that every operation costs the logarithm of their number at most.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ranges {
+    /// The lowest.
+    head: Option<(u64, u64)>,
+    /// The others, by their first number.
+    rest: BTreeMap<u64, u64>,
+    /// A sum over all of them, for hashing.
+    sum: u64,
+}
+
+fn range_hash((first, last): (u64, u64)) -> u64 {
+    mix(mix(first).wrapping_add(last))
+}
 
 impl Ranges {
     /// Whether `n` is in one of them.
     pub fn contains(&self, n: u64) -> bool {
-        let after = self.0.partition_point(|&(first, _)| first <= n);
-        after > 0 && self.0[after - 1].1 >= n
+        self.before(n).is_some_and(|(_, last)| last >= n)
     }
 
-    /// Adds `n`; says whether it was new. The common case, the next number, costs no search.
+    /// Adds `n`; says whether it was new.
     pub fn insert(&mut self, n: u64) -> bool {
-        if let Some(last) = self.0.last_mut()
-            && n == last.1.wrapping_add(1)
-            && n != 0
-        {
-            last.1 = n;
-            return true;
-        }
-        let after = self.0.partition_point(|&(first, _)| first <= n);
-        if after > 0 && self.0[after - 1].1 >= n {
-            return false;
-        }
-        let joins_left = after > 0 && self.0[after - 1].1 + 1 == n;
-        let joins_right = after < self.0.len() && n.checked_add(1) == Some(self.0[after].0);
-        match (joins_left, joins_right) {
-            (true, true) => {
-                self.0[after - 1].1 = self.0[after].1;
-                self.0.remove(after);
-            }
-            (true, false) => self.0[after - 1].1 = n,
-            (false, true) => self.0[after].0 = n,
-            (false, false) => self.0.insert(after, (n, n)),
-        }
-        true
+        self.insert_range(n, n)
     }
 
     /// Adds all of `other`; says whether anything was new.
     pub fn union(&mut self, other: &Ranges) -> bool {
-        if other.0.iter().all(|&(first, last)| self.covers(first, last)) {
+        other.iter().fold(false, |grew, (first, last)| self.insert_range(first, last) | grew)
+    }
+
+    fn insert_range(&mut self, mut first: u64, mut last: u64) -> bool {
+        if self.before(first).is_some_and(|(_, end)| end >= last) {
             return false;
         }
-        let mut merged: Vec<(u64, u64)> = Vec::with_capacity(self.0.len() + other.0.len());
-        let mut all: Vec<_> = self.0.iter().chain(&other.0).copied().collect();
-        all.sort_unstable();
-        for (first, last) in all {
-            match merged.last_mut() {
-                Some(previous) if first <= previous.1.saturating_add(1) => previous.1 = previous.1.max(last),
-                _ => merged.push((first, last)),
-            }
+        if let Some((start, end)) = self.before(first)
+            && end.checked_add(1).is_none_or(|next| next >= first)
+        {
+            self.take(start);
+            first = start;
+            last = last.max(end);
         }
-        self.0 = merged;
+        while let Some((start, end)) = self.after(first)
+            && last.checked_add(1).is_none_or(|next| next >= start)
+        {
+            self.take(start);
+            last = last.max(end);
+        }
+        self.put(first, last);
         true
     }
 
-    fn covers(&self, first: u64, last: u64) -> bool {
-        let after = self.0.partition_point(|&(start, _)| start <= first);
-        after > 0 && self.0[after - 1].1 >= last
+    /// The last range that begins at `n` or before.
+    fn before(&self, n: u64) -> Option<(u64, u64)> {
+        let rest = self.rest.range(..=n).next_back().map(|(&first, &last)| (first, last));
+        rest.or(self.head.filter(|(first, _)| *first <= n))
+    }
+
+    /// The first range that begins after `n`.
+    fn after(&self, n: u64) -> Option<(u64, u64)> {
+        let head = self.head.filter(|(first, _)| *first > n);
+        head.or_else(|| self.rest.range(n.checked_add(1)?..).next().map(|(&first, &last)| (first, last)))
+    }
+
+    fn take(&mut self, first: u64) {
+        let taken = match self.head {
+            Some(head) if head.0 == first => {
+                self.head = self.rest.pop_first();
+                Some(head)
+            }
+            _ => self.rest.remove(&first).map(|last| (first, last)),
+        };
+        self.sum = self.sum.wrapping_sub(taken.map_or(0, range_hash));
+    }
+
+    fn put(&mut self, first: u64, last: u64) {
+        self.sum = self.sum.wrapping_add(range_hash((first, last)));
+        match self.head {
+            None => self.head = Some((first, last)),
+            Some(head) if first < head.0 => {
+                self.rest.insert(head.0, head.1);
+                self.head = Some((first, last));
+            }
+            Some(_) => {
+                self.rest.insert(first, last);
+            }
+        }
+    }
+
+    /// The ranges in order.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.head.into_iter().chain(self.rest.iter().map(|(&first, &last)| (first, last)))
     }
 
     /// The number of ranges.
     pub fn len(&self) -> usize {
-        self.0.len()
+        usize::from(self.head.is_some()) + self.rest.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.head.is_none()
     }
 
     /// The greatest number in them.
     pub fn last(&self) -> Option<u64> {
-        self.0.last().map(|range| range.1)
-    }
-
-    /// Whether they came from the network in the form that the other methods keep.
-    pub fn is_well_formed(&self) -> bool {
-        self.0.iter().all(|&(first, last)| first <= last)
-            && self.0.windows(2).all(|pair| pair[0].1.checked_add(1).is_some_and(|next| next < pair[1].0))
+        self.rest.last_key_value().map(|(_, &last)| last).or(self.head.map(|head| head.1))
     }
 
     fn hash(&self, writer: InstanceId) -> u64 {
-        let start = mix(writer.get() ^ 0x5eed_5eed_5eed_5eed);
-        self.0.iter().fold(start, |hash, &(first, last)| mix(mix(hash ^ first).wrapping_add(last)))
+        mix(mix(writer.get() ^ 0x5eed_5eed_5eed_5eed).wrapping_add(self.sum))
+    }
+}
+
+impl Serialize for Ranges {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter().collect::<Vec<_>>())
+    }
+}
+
+impl<'de> Deserialize<'de> for Ranges {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let listed = Vec::<(u64, u64)>::deserialize(deserializer)?;
+        let ordered = listed.windows(2).all(|pair| pair[0].1.checked_add(1).is_some_and(|next| next < pair[1].0));
+        if !ordered || listed.iter().any(|(first, last)| first > last) {
+            return Err(D::Error::custom("ranges that are not in order"));
+        }
+        let mut ranges = Ranges::default();
+        listed.into_iter().for_each(|(first, last)| ranges.put(first, last));
+        Ok(ranges)
     }
 }
 
@@ -291,7 +340,6 @@ mod tests {
             for step in 0..60u64 {
                 let n = mix(round * 1_000 + step) % 40 + 1;
                 assert_eq!(ranges.insert(n), model.insert(n));
-                assert!(ranges.is_well_formed());
             }
             for n in 0..45 {
                 assert_eq!(ranges.contains(n), model.contains(&n), "{ranges:?} {n}");
@@ -313,7 +361,6 @@ mod tests {
             let (mut left, right) = (pick(0), pick(1));
             let before = left.clone();
             assert_eq!(left.union(&right), left != before);
-            assert!(left.is_well_formed());
             for n in 0..32 {
                 assert_eq!(left.contains(n), before.contains(n) || right.contains(n));
             }
@@ -344,11 +391,18 @@ mod tests {
         assert!(!left.contains(dot(17, 1)));
     }
 
-    /// Goal: hostile ranges are told apart. Method: reversed, overlapping and adjacent ones.
+    /// Goal: hostile ranges are refused, honest ones survive the wire. Method: reversed, overlapping and adjacent ones,
+    /// then a round trip.
     #[test]
-    fn malformed_ranges_are_recognised() {
+    fn malformed_ranges_are_refused() {
         for bad in [vec![(5, 4)], vec![(1, 3), (3, 5)], vec![(1, 2), (3, 4)], vec![(1, u64::MAX), (2, 3)]] {
-            assert!(!Ranges(bad).is_well_formed());
+            let bytes = postcard::to_allocvec(&bad).unwrap();
+            assert!(postcard::from_bytes::<Ranges>(&bytes).is_err(), "{bad:?}");
         }
+        let mut honest = Ranges::default();
+        [9, 1, 2, 5, u64::MAX, 4].map(|n| honest.insert(n));
+        assert_eq!(honest.iter().collect::<Vec<_>>(), [(1, 2), (4, 5), (9, 9), (u64::MAX, u64::MAX)]);
+        let bytes = postcard::to_allocvec(&honest).unwrap();
+        assert_eq!(postcard::from_bytes::<Ranges>(&bytes).unwrap(), honest);
     }
 }

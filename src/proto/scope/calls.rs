@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Command, Scope};
 use crate::child::{ChildId, ChildSpec};
@@ -14,6 +15,10 @@ use crate::proto::{Dot, Identity, InstanceId, Reply, RequestId, Wakeup};
 
 /// How often a direct message is sent; after that it is left to gossip and anti-entropy.
 const DIRECT_TRIES_MAX: u16 = 12;
+
+/// How much later a direct message is repeated for each other one that is on its way: about what a member needs for
+/// one, so that a bulk is not sent again while it is still being taken in.
+const DIRECT_PACE: Duration = Duration::from_micros(20);
 
 /// A write on its way to those who must act on it, or whose acknowledgement somebody waits for.
 #[derive(Debug)]
@@ -324,8 +329,10 @@ impl Scope {
             return;
         };
         let to: Vec<_> = direct.pending.iter().filter_map(|instance| cx.membership.identity_of(*instance)).collect();
-        let retry = cx.ask_retry(direct.tries);
-        if direct.tries >= RELAY_FROM_ATTEMPT {
+        let tries = direct.tries;
+        let others = u32::try_from(self.directs.len()).unwrap_or(u32::MAX);
+        let retry = cx.ask_retry(tries) + DIRECT_PACE.saturating_mul(others);
+        if tries >= RELAY_FROM_ATTEMPT {
             to.iter().for_each(|target| self.relay(cx, *target, &message));
         }
         cx.outbox.push_to_all(to.into_iter(), self.id, message);

@@ -75,9 +75,7 @@ fn buckets(map: BTreeMap<u32, Bucket>) -> Buckets {
 }
 
 fn is_sane(buckets: &Buckets, level: u8) -> bool {
-    buckets
-        .iter()
-        .all(|(index, bucket)| trie::is_node(level, *index) && bucket.iter().all(|(_, ranges)| ranges.is_well_formed()))
+    buckets.iter().all(|(index, _)| trie::is_node(level, *index))
 }
 
 fn snap<K: Key, V: Value + Clone>(replica: &Replica<K, V>, theirs: &SeenSums) -> Snap {
