@@ -104,7 +104,11 @@ pub enum Unavailable {
 pub enum StartError {
     /// A child with this id is live with another spec. Nothing changed. Replace it with `update_child`, or
     /// terminate it first.
-    #[error("child is already started with another spec: {existing:?}")]
+    #[error(
+        "child is already started with another spec (kind {}, {} bytes of arguments, {:?}): replace it with \
+         update_child, or terminate it first",
+        existing.kind, existing.args.len(), existing.restart
+    )]
     AlreadyStarted {
         /// The spec of the live child.
         existing: Box<Spec>,
@@ -113,6 +117,12 @@ pub enum StartError {
     /// why; `which_children` says what the child is doing.
     #[error("accepted, but does not run: {0}")]
     NotRunning(#[source] WaitError),
+    /// The scope is full. Terminate children, or raise `limits.children_max` on every node.
+    #[error("the scope has {max} children, as many as limits.children_max allows")]
+    TooManyChildren {
+        /// How many it may have.
+        max: usize,
+    },
     /// The spec can't be accepted.
     #[error(transparent)]
     Spec(#[from] SpecError),
@@ -200,6 +210,14 @@ pub enum JoinScopeError {
     NameLength {
         /// Its length.
         len: usize,
+    },
+    /// Kinds, labels and version of this node are too much to tell every member.
+    #[error("kinds, labels and version have {bytes} bytes in {labels} labels, at most 8192 bytes and 16 labels are allowed")]
+    RecordTooLarge {
+        /// How many bytes they have together.
+        bytes: usize,
+        /// How many labels there are.
+        labels: usize,
     },
     /// Two registrations of one kind.
     #[error("kind {0:?} is registered twice")]

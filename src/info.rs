@@ -109,6 +109,10 @@ pub struct MemberInfo {
     pub weight: u16,
     /// What it can run.
     pub kinds: Vec<Kind>,
+    /// What it was labelled with.
+    pub labels: Vec<(String, String)>,
+    /// The version of the service that it is.
+    pub version: String,
     /// Whether it has joined the scope's state and may own children.
     pub settled: bool,
     /// Whether it is leaving and owns nothing any more.

@@ -52,6 +52,10 @@ impl Cluster {
     pub fn settled_children(&mut self) -> Result<Vec<ChildInfo>, String> {
         let up = self.up();
         self.members_agree(&up)?;
+        // A runner that placement has passed by looks settled in every listing until its successor's Ask arrives.
+        if let Some(busy) = up.iter().find(|&&node| self.node(node).is_some_and(|node| !node.is_quiet())) {
+            return Err(format!("{} is starting, stopping or asking", self.name(*busy)));
+        }
         let mut listing: Option<(NodeIdx, Vec<ChildInfo>)> = None;
         for node in up {
             let name = self.name(node).to_owned();

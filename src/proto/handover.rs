@@ -16,14 +16,14 @@ use super::{Dot, Identity, InstanceId, Rule, Time, Wakeup};
 use crate::child::Restart;
 
 /// From this attempt on an Ask also goes through two other members: the direct way may be cut.
-pub(crate) const RELAY_FROM_ATTEMPT: u16 = 3;
+pub(crate) const RELAY_FROM_ATTEMPT: u32 = 3;
 /// Through how many.
 const RELAYS: usize = 2;
 /// Rounds that ask for the first time at once. More would only queue up at those who are asked, until their answers
 /// come later than the next attempt and everything is asked twice.
 const ASKING_MAX: usize = 2_048;
 /// A round that has asked more often waits for something else than a busy member, and counts no more.
-const COUNTED_ATTEMPTS_MAX: u16 = 6;
+const COUNTED_ATTEMPTS_MAX: u32 = 6;
 /// Attempts whose sending times are kept; older ones have expired in every profile.
 const ATTEMPTS_KEPT: usize = 64;
 
@@ -34,14 +34,14 @@ pub(crate) struct Round {
     life: Dot,
     /// Whether it counts among those that ask at once.
     is_counted: bool,
-    attempt: u16,
-    sent: VecDeque<(u16, Time)>,
+    attempt: u32,
+    sent: VecDeque<(u32, Time)>,
     /// Who has answered Free, and until when that counts.
     frees: BTreeMap<InstanceId, Time>,
 }
 
 impl Round {
-    fn sent_at(&self, attempt: u16) -> Option<Time> {
+    fn sent_at(&self, attempt: u32) -> Option<Time> {
         self.sent.iter().find(|(sent, _)| *sent == attempt).map(|(_, at)| *at)
     }
 }
@@ -104,7 +104,9 @@ impl Scope {
         }
         let is_waiting = matches!(self.children.get(key).map(|child| &child.local), Some(Local::Waiting(_)));
         if is_waiting {
-            if self.try_to_start(cx, key, true) {
+            // Whoever was silent before is asked for this child all the same, and may answer by now.
+            let has_asked = self.round_of(key).is_some_and(|round| round.attempt > 0);
+            if self.try_to_start(cx, key, has_asked) {
                 return;
             }
         } else if self.foreign_claims(key).is_empty() {
@@ -135,7 +137,9 @@ impl Scope {
             all.retain(|identity| self.may_own(key, identity.instance));
         }
         let (last, first): (Vec<_>, Vec<_>) = all.into_iter().partition(|id| claimers.contains(&id.instance));
-        if first.is_empty() { last } else { first }
+        // Members that are excused anyway must not keep the claimers from being asked.
+        let are_excused = || self.are_excused(cx, key, &first.iter().map(|id| id.instance).collect::<Vec<_>>());
+        if first.is_empty() || are_excused() { first.into_iter().chain(last).collect() } else { first }
     }
 
     fn claimers(&self, cx: &Shared, key: &ChildKey) -> Vec<Identity> {

@@ -228,6 +228,15 @@ impl Links {
         self.closed(conn)
     }
 
+    /// Closes every stream of an instance: it is gone, or takes nothing any more.
+    pub(crate) fn close_peer(&mut self, peer: InstanceId, out: &mut VecDeque<Output>) {
+        let conns: Vec<_> =
+            self.links.iter().filter(|(_, link)| link.peer == Some(peer)).map(|(&conn, _)| conn).collect();
+        for conn in conns {
+            self.close(conn, out);
+        }
+    }
+
     /// Closes what is idle or never shook hands. Returns whose streams were closed.
     pub(crate) fn sweep(&mut self, now: Time, out: &mut VecDeque<Output>) -> Vec<InstanceId> {
         let is_over = |link: &Link| {

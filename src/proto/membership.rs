@@ -306,6 +306,7 @@ impl Membership {
         let rested = self.nudged.is_none_or(|last| now.since(last) >= NUDGE_INTERVAL);
         if dst.addr == me.addr && dst != me && src.addr != me.addr && rested {
             self.nudged = Some(now);
+            self.rise_above(dst.bump, stats);
             self.announce(src, stats);
         }
     }
@@ -441,11 +442,8 @@ impl Membership {
     pub(crate) fn handle_welcome(&mut self, now: Time, from: Identity, table: &[TableEntry], stats: &mut Stats) {
         let me = self.me();
         let predecessor = table.iter().filter(|entry| entry.identity.addr == me.addr && entry.identity != me);
-        if let Some(bump) = predecessor.map(|entry| entry.identity.bump).max().filter(|&bump| bump >= me.bump)
-            && let Some(bump) = bump.checked_add(1)
-            && self.foca.change_identity(Identity { bump, ..me }, &mut self.collected).is_err()
-        {
-            stats.swim_errors += 1;
+        if let Some(bump) = predecessor.map(|entry| entry.identity.bump).max() {
+            self.rise_above(bump, stats);
         }
         self.merge_table(now, table, stats);
         self.ensure_active(now, from, stats);
@@ -520,11 +518,33 @@ impl Membership {
         }
     }
 
-    /// Somebody told this node that it is down under its present identity: take a new one.
-    pub(crate) fn handle_you_are_down(&mut self, now: Time, who: Identity, stats: &mut Stats) {
-        if who == self.me() {
+    /// Somebody told this node that it is down under its present identity: take one that wins there.
+    pub(crate) fn handle_you_are_down(&mut self, now: Time, who: Identity, bump: u32, stats: &mut Stats) {
+        if who != self.me() || self.is_silent(now) {
+            return;
+        }
+        if self.rise_above(bump, stats) {
+            self.after_call(now, stats);
+        } else {
             self.apply(now, std::iter::once(Member::down(who)), stats);
         }
+    }
+
+    /// An earlier life at this address left a higher bump behind: passes it in one step, where foca's doubling would
+    /// take many and look like a fight of two processes.
+    fn rise_above(&mut self, bump: u32, stats: &mut Stats) -> bool {
+        let me = self.me();
+        let Some(bump) = bump.checked_add(1).filter(|bump| *bump > me.bump) else { return false };
+        let changed = self.foca.change_identity(Identity { bump, ..me }, &mut self.collected).is_ok();
+        stats.swim_errors += u64::from(!changed);
+        self.collected.rejoined |= changed;
+        changed
+    }
+
+    /// The bump of whoever is known at an address.
+    pub(crate) fn bump_at(&self, addr: SocketAddr) -> u32 {
+        let known = self.foca.iter_membership_state().find(|member| member.id().addr == addr);
+        known.map_or(0, |member| member.id().bump)
     }
 
     fn apply(&mut self, now: Time, news: impl Iterator<Item = Member<Identity>>, stats: &mut Stats) {

@@ -30,6 +30,11 @@ mod packets;
 
 use leaving::Leaving;
 
+/// What a member says of itself leads its Asks until it is known, and every node keeps it of every member: it must fit
+/// into a few datagrams.
+const MEMBER_RECORD_BYTES_MAX: usize = 8 * 1024;
+/// Labels of a member.
+const LABELS_MAX: usize = 16;
 /// How often writers that are long dead are looked for.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
 
@@ -207,6 +212,7 @@ impl Node {
 
     /// The user does not wait for the answer any more.
     pub fn cancel(&mut self, request: RequestId) {
+        self.cancel_leave(request);
         for scope in self.scopes.values_mut() {
             scope.cancel(request);
         }
@@ -307,6 +313,12 @@ impl Node {
         let mut kinds = BTreeSet::new();
         if let Some(twice) = setup.kinds.iter().find(|kind| !kinds.insert(*kind)) {
             return Err(JoinScopeError::DuplicateKind(twice.as_str().into()));
+        }
+        let record_bytes = setup.version.len()
+            + setup.kinds.iter().map(|kind| kind.as_str().len() + 1).sum::<usize>()
+            + setup.labels.iter().map(|(label, text)| label.len() + text.len() + 2).sum::<usize>();
+        if record_bytes > MEMBER_RECORD_BYTES_MAX || setup.labels.len() > LABELS_MAX {
+            return Err(JoinScopeError::RecordTooLarge { bytes: record_bytes, labels: setup.labels.len() });
         }
         let mut ids = BTreeSet::new();
         if let Some(twice) = setup.children.iter().find(|child| !ids.insert(child.id())) {
@@ -452,6 +464,7 @@ impl Node {
         }
         for instance in gone.iter() {
             self.cx.peers.remove(instance);
+            self.cx.links.close_peer(*instance, &mut self.cx.outputs);
         }
         for scope in self.scopes.values_mut() {
             scope.members_down(&mut self.cx, gone);
@@ -505,7 +518,8 @@ impl Node {
             self.you_are_down.push_back(now);
             self.cx.stats.you_are_down_sent += 1;
             let mut message = Vec::new();
-            encode(&mut message, &Message::YouAreDown(identity));
+            let bump = self.cx.membership.bump_at(identity.addr);
+            encode(&mut message, &Message::YouAreDown(identity, bump));
             self.transmits.push_messages(&self.cx.head, self.cx.membership.me(), identity.addr, &message);
         }
     }

@@ -67,8 +67,8 @@ pub(crate) struct Scope {
     pub(crate) declined: usize,
     settling: Option<Settling>,
     startup: Vec<ChildSpec>,
-    /// Calls that wait for this node to settle.
-    queued: VecDeque<(RequestId, Command)>,
+    /// Calls that wait for this node to settle, in the order in which they came.
+    queued: BTreeMap<RequestId, Command>,
     directs: BTreeMap<ChildKey, Direct>,
     direct_tokens: u32,
     finds: BTreeMap<u64, Find>,
@@ -76,8 +76,6 @@ pub(crate) struct Scope {
     watchers: BTreeMap<ChildKey, Vec<RequestId>>,
     /// Calls that wait for acknowledgements or for a run, with their child.
     waits: BTreeMap<RequestId, ChildKey>,
-    /// Calls that were given up while they were queued.
-    cancelled: BTreeSet<RequestId>,
     exchanges: Exchanges,
     dirty: Vec<ChildKey>,
     dirty_members: BTreeSet<InstanceId>,
@@ -118,14 +116,13 @@ impl Scope {
             declined: 0,
             settling: Some(Settling::new(cx.now)),
             startup: setup.children,
-            queued: VecDeque::new(),
+            queued: BTreeMap::new(),
             directs: BTreeMap::new(),
             direct_tokens: 0,
             finds: BTreeMap::new(),
             find_tokens: 0,
             watchers: BTreeMap::new(),
             waits: BTreeMap::new(),
-            cancelled: BTreeSet::new(),
             exchanges: Exchanges::default(),
             dirty: Vec::new(),
             dirty_members: BTreeSet::new(),
@@ -287,6 +284,10 @@ impl Scope {
             self.refuse_forged(cx, record.dot);
             return false;
         }
+        if record.value.spec.args.len() > crate::child::ARGS_BYTES_MAX {
+            cx.stats.refused_limit += 1;
+            return false;
+        }
         if self.desired.len() >= cx.config.limits.children_max && self.desired.get(&key).is_none() {
             cx.stats.refused_limit += 1;
             return false;
@@ -336,10 +337,12 @@ impl Scope {
         self.dirty.push(key);
     }
 
-    fn refuse_forged(&mut self, cx: &mut Shared, dot: Dot) {
+    pub(super) fn refuse_forged(&mut self, cx: &mut Shared, dot: Dot) {
         cx.stats.refused_serial += 1;
         self.forged += 1;
-        tracing::error!(%dot.n, "somebody used a serial number of this instance: state is corrupt or an id is shared");
+        if self.forged.is_power_of_two() {
+            tracing::error!(%dot.n, "somebody used a serial number of this instance: state is corrupt or an id is shared");
+        }
         if self.forged == 1 {
             cx.event(self.id, Event::SerialConflict);
         }
@@ -357,6 +360,10 @@ impl Scope {
         let is_shaped = key.child().is_some() == matches!(record.value, Owned::Claim(_));
         if record.dot.writer != writer || !is_shaped || cx.membership.identity_of(writer).is_none() {
             cx.stats.refused_not_member += 1;
+            return;
+        }
+        if self.owned.len() >= cx.config.limits.children_max.saturating_mul(2) && self.owned.get(&key).is_none() {
+            cx.stats.refused_limit += 1;
             return;
         }
         if self.owned.put(key.clone(), record) == Merge::Ignored {
@@ -456,6 +463,8 @@ impl Scope {
             self.find_shadowed(cx);
             self.place_all(&changed);
             self.publish_members(cx);
+            // A run may have been told of before its member was.
+            self.dirty.extend(self.watchers.keys().cloned());
         }
         while let Some(key) = self.dirty.pop() {
             self.reconcile(cx, &key);
@@ -610,6 +619,8 @@ pub(crate) fn member_info(instance: InstanceId, member: &ScopeMember) -> MemberI
         instance,
         weight: record.weight,
         kinds: record.kinds.clone(),
+        labels: record.labels.clone(),
+        version: record.version.clone(),
         settled: record.settled,
         draining: record.draining,
     }

@@ -191,7 +191,7 @@ impl Shared {
 
     /// How long to wait for an answer before asking again for the `attempt`th time. Members that are busy with a bulk
     /// answer late; asking them twice would make it later.
-    pub(crate) fn ask_retry(&self, attempt: u16) -> Duration {
+    pub(crate) fn ask_retry(&self, attempt: u32) -> Duration {
         let first = (self.rtt * 4).max(ASK_RETRY_MIN);
         first.saturating_mul(1 << attempt.saturating_sub(1).min(8)).min(ASK_RETRY_MAX.max(self.rtt * 2))
     }

@@ -54,7 +54,7 @@ pub(crate) enum Phase {
 pub(crate) struct Asker {
     pub(crate) instance: InstanceId,
     pub(crate) round: u32,
-    pub(crate) attempt: u16,
+    pub(crate) attempt: u32,
     pub(crate) asked: Dot,
     pub(crate) via: Option<Identity>,
 }
@@ -159,7 +159,7 @@ impl Scope {
             // Whoever holds the epoch of this run may have been fenced off already: the later run is the one to keep
             // until the owner, if that is this node, starts a still later one.
             self.stop_run(cx, key);
-        } else if is_owner && !cx.sabotage.lacks(Rule::Challenge) {
+        } else if is_owner && run.spec.restart != Restart::Temporary && !cx.sabotage.lacks(Rule::Challenge) {
             self.challenge(cx, key);
         }
     }

@@ -28,7 +28,7 @@ pub const WIRE_VERSION: u8 = 1;
 pub const DATAGRAM_BYTES_MAX: usize = 1_400;
 
 /// Room that foca leaves us in every datagram: the packet head, the sender, and the roots of a few scopes.
-pub const SWIM_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - HEAD_BYTES - 96;
+pub const SWIM_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - HEAD_BYTES - 128;
 
 /// How much of a batch one frame carries: large enough that the kernel is the limit, small enough that a frame
 /// never holds up another scope's for long.
@@ -139,8 +139,8 @@ pub enum Message {
     Refuse(Refusal),
     /// You are suspected at this incarnation: refute it (Lifeguard's buddy system, Dadgar et al. 2018).
     Suspected(Identity, u16),
-    /// You are down, left or superseded here under this identity.
-    YouAreDown(Identity),
+    /// You are down, left or superseded here under this identity; the bump that your address has here.
+    YouAreDown(Identity, u32),
     /// Send me your table of members.
     TableRequest,
     /// My table of members.
@@ -282,7 +282,7 @@ pub struct Ask {
     /// The asker's round.
     pub round: u32,
     /// The how-manieth Ask of the round.
-    pub attempt: u16,
+    pub attempt: u32,
     /// The highest run of the life that the asker heard of.
     pub run: u32,
 }
@@ -297,7 +297,7 @@ pub struct Answer {
     /// The asker's round.
     pub round: u32,
     /// The Ask that is answered.
-    pub attempt: u16,
+    pub attempt: u32,
     /// Whether the asker may start it.
     pub verdict: Verdict,
     /// The life that was asked about.
@@ -397,6 +397,11 @@ pub enum Exchange {
         desired: Vec<Span<ChildKey, Desired>>,
         /// Of what members own.
         owned: Vec<Span<OwnedKey, Owned>>,
+    },
+    /// p: not in the scope.
+    Absent {
+        /// q's name for the pull.
+        session: u32,
     },
     /// p: too busy, try somebody else.
     Busy {

@@ -234,12 +234,18 @@ impl Driver {
             self.on_report(now, run, event);
             taken += 1;
         }
+        // A call may list every child and a frame may hold a thousand messages, so these are bounded by time: probes
+        // must not wait for them.
         for _ in 0..BATCH_MAX {
+            let now = self.clock.now();
+            if now.since(began) >= BATCH_TIME_MAX {
+                break;
+            }
             let Ok(call) = self.inputs.calls.try_recv() else { break };
             self.on_call(now, call);
             taken += 1;
         }
-        // A frame may hold a thousand messages, so these are bounded by time: probes must not wait for them.
+        let began = self.clock.now();
         loop {
             let now = self.clock.now();
             if now.since(began) >= BATCH_TIME_MAX {

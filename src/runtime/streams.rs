@@ -29,6 +29,10 @@ pub(super) const INBOX_MAX: usize = 128;
 /// A peer that does not take a connection in this time is better tried again later.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long a stream that was closed may take to send what is queued. A peer that takes nothing for so long is stopped or
+/// cut off, and must not hold a task, its backlog and a slot for ever.
+const FLUSH_MAX: Duration = Duration::from_secs(5);
+
 /// How long a stream that this node closed is still read, so that what was sent last is not lost to a reset.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -172,7 +176,11 @@ impl Streams {
 
     /// Closes a stream after what is queued has been sent. Nothing more is heard of it.
     pub(super) fn close(&mut self, conn: ConnId) {
-        self.conns.remove(&conn);
+        let Some(Conn { task, .. }) = self.conns.remove(&conn) else { return };
+        tokio::spawn(async move {
+            sleep(FLUSH_MAX).await;
+            task.abort();
+        });
     }
 
     /// Whether the state machine still wants to hear of this stream.

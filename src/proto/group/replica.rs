@@ -28,6 +28,9 @@ pub trait Value {
     fn absorb(&mut self, _note: u32) {}
 }
 
+/// The highest birth that is believed: a thousand million starts a second would take a century to get there.
+const BIRTH_MAX: u64 = 1 << 62;
+
 /// One write that is live.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record<V> {
@@ -157,6 +160,11 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
         self.trie.depth()
     }
 
+    /// The dot of the next write of this instance.
+    pub fn next_dot(&self) -> Dot {
+        Dot { writer: self.me, n: self.next }
+    }
+
     /// R7: whether a dot claims to be a write of this instance that it never made.
     pub fn is_forged(&self, dot: Dot) -> bool {
         dot.writer == self.me && dot.n >= self.next
@@ -203,7 +211,7 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
         if !self.sabotage.lacks(Rule::RememberUnheld) || self.records.contains_key(key) {
             self.seen.insert(dot);
         }
-        self.top = self.top.max(birth);
+        self.note_top(birth);
         self.take_if(key, dot)
     }
 
@@ -212,7 +220,7 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
             self.seen.insert(over);
             self.take_if(&key, over)
         });
-        self.top = self.top.max(record.birth);
+        self.note_top(record.birth);
         let is_below_maximum =
             self.sabotage.lacks(Rule::SeenAsRanges) && record.dot.n <= self.seen.last(record.dot.writer);
         if is_below_maximum || !self.seen.insert(record.dot) {
@@ -226,6 +234,11 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
                 Merge::Won(displaced)
             }
         }
+    }
+
+    /// A birth that no honest count reaches must not keep this node from counting on.
+    fn note_top(&mut self, birth: u64) {
+        self.top = self.top.max(birth.min(BIRTH_MAX));
     }
 
     fn insert(&mut self, key: K, record: Record<V>) {
@@ -362,7 +375,7 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
     pub fn finish_pull(&mut self) {
         if let Some(pull) = self.pull.take() {
             self.seen.union(&pull.seen);
-            self.top = self.top.max(pull.top);
+            self.note_top(pull.top);
         }
     }
 

@@ -400,7 +400,7 @@ mod tests {
             assert!(postcard::from_bytes::<Ranges>(&bytes).is_err(), "{bad:?}");
         }
         let mut honest = Ranges::default();
-        [9, 1, 2, 5, u64::MAX, 4].map(|n| honest.insert(n));
+        [9, 1, 2, 5, u64::MAX, 4].iter().for_each(|&n| assert!(honest.insert(n)));
         assert_eq!(honest.iter().collect::<Vec<_>>(), [(1, 2), (4, 5), (9, 9), (u64::MAX, u64::MAX)]);
         let bytes = postcard::to_allocvec(&honest).unwrap();
         assert_eq!(postcard::from_bytes::<Ranges>(&bytes).unwrap(), honest);

@@ -24,7 +24,8 @@ const TELLING_MAX: Duration = Duration::from_secs(1);
 /// How far a leave is.
 #[derive(Debug)]
 pub(super) struct Leaving {
-    request: RequestId,
+    /// Who is to be told: every call to leave takes part in the same leave.
+    requests: Vec<RequestId>,
     deadline: Time,
     /// The children that ran here when the leave began, and were not yet seen to run elsewhere.
     handing_over: BTreeSet<(ScopeId, ChildKey)>,
@@ -38,6 +39,15 @@ pub(super) struct Leaving {
 
 impl Node {
     pub(super) fn leave(&mut self, request: RequestId, timeout: Duration) {
+        let deadline = self.cx.now + timeout;
+        if let Some(leaving) = &mut self.leaving {
+            leaving.deadline = leaving.deadline.min(deadline);
+            if !leaving.requests.contains(&request) {
+                leaving.requests.push(request);
+            }
+            self.look_whether_left();
+            return;
+        }
         tracing::info!("leaving");
         self.cx.draining = true;
         let mut handing_over = BTreeSet::new();
@@ -46,11 +56,8 @@ impl Node {
             handing_over.extend(scope.running_here().into_iter().map(|key| (scope.id, key)));
             scope.settle_dirty(&mut self.cx);
         }
-        if let Some(earlier) = self.leaving.take() {
-            self.cx.reply(earlier.request, Reply::Unavailable(crate::error::Unavailable::Leaving));
-        }
-        let deadline = self.cx.now + timeout;
-        self.leaving = Some(Leaving { request, deadline, handing_over, stopped: None, done: None, next_look: None });
+        let requests = vec![request];
+        self.leaving = Some(Leaving { requests, deadline, handing_over, stopped: None, done: None, next_look: None });
         self.look_whether_left();
     }
 
@@ -60,6 +67,13 @@ impl Node {
         if leaving.next_look.is_none_or(|next| next <= now) {
             leaving.next_look = Some(now + LOOK_INTERVAL);
             self.cx.set_timer(LOOK_INTERVAL, Wakeup::Call, Alarm::Leave);
+        }
+    }
+
+    /// Nobody waits for this leave any more; it goes on all the same.
+    pub(super) fn cancel_leave(&mut self, request: RequestId) {
+        if let Some(leaving) = &mut self.leaving {
+            leaving.requests.retain(|waiting| *waiting != request);
         }
     }
 
@@ -87,11 +101,13 @@ impl Node {
                 leaving.stopped = Some((now, longest));
                 leaving.handing_over.clear();
             }
-            Some((since, longest)) if now.since(since) >= longest + STUCK_AFTER => {
+            Some((since, longest)) if now.since(since) >= longest.saturating_add(STUCK_AFTER) => {
                 tracing::error!(?running, "children have not ended after they were aborted");
-                let request = leaving.request;
+                for request in std::mem::take(&mut leaving.requests) {
+                    let children = running.clone();
+                    self.cx.reply(request, Reply::Left(Err(LeaveError::StillRunning { children })));
+                }
                 self.leaving = None;
-                self.cx.reply(request, Reply::Left(Err(LeaveError::StillRunning { children: running })));
                 return;
             }
             _ => {}
@@ -150,7 +166,9 @@ impl Node {
         self.flush();
         self.cx.membership.leave(now, &mut self.cx.stats);
         self.has_left = true;
-        self.cx.reply(leaving.request, Reply::Left(Ok(())));
+        for request in leaving.requests {
+            self.cx.reply(request, Reply::Left(Ok(())));
+        }
         self.cx.outputs.push_back(Output::Left);
         tracing::info!("left");
     }

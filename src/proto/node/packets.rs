@@ -60,10 +60,10 @@ impl Node {
             return;
         }
         let mut rest = packet.messages;
-        if let Ok((Message::YouAreDown(who), _)) = postcard::take_from_bytes::<Message>(rest) {
+        if let Ok((Message::YouAreDown(who, bump), _)) = postcard::take_from_bytes::<Message>(rest) {
             // Believed of whomever: the sender may regard this node as down, and so be no member here.
             let now = self.cx.now;
-            self.cx.membership.handle_you_are_down(now, who, &mut self.cx.stats);
+            self.cx.membership.handle_you_are_down(now, who, bump, &mut self.cx.stats);
             self.follow_membership();
             return;
         }
@@ -127,7 +127,7 @@ impl Node {
             }
             Message::Scope(scope) => reader.scope = Some(scope),
             Message::Scoped(message) => self.take_scoped(reader, message, is_stream),
-            Message::YouAreDown(_) | Message::Hello(_) | Message::Welcome(_) | Message::Refuse(_) => {
+            Message::YouAreDown(..) | Message::Hello(_) | Message::Welcome(_) | Message::Refuse(_) => {
                 self.cx.stats.refused_malformed += 1;
             }
         }
@@ -537,7 +537,7 @@ fn answer_for_absent_scope(cx: &mut Shared, from: Identity, scope: ScopeId, mess
         ScopeMessage::StatusRequest => cx.send_scoped(from, scope, ScopeMessage::Status(Status::Absent)),
         ScopeMessage::Find(token, key) => cx.send_scoped(from, scope, ScopeMessage::Found(token, key, None)),
         ScopeMessage::Exchange(crate::proto::wire::Exchange::Pull { session, .. }) => {
-            cx.send_exchange(from, scope, crate::proto::wire::Exchange::Busy { session });
+            cx.send_exchange(from, scope, crate::proto::wire::Exchange::Absent { session });
         }
         _ => {}
     }

@@ -14,7 +14,7 @@ use crate::proto::wire::{INLINE_SPEC_BYTES_MAX, ScopeMessage};
 use crate::proto::{Dot, Identity, InstanceId, Reply, RequestId, Wakeup};
 
 /// How often a direct message is sent; after that it is left to gossip and anti-entropy.
-const DIRECT_TRIES_MAX: u16 = 12;
+const DIRECT_TRIES_MAX: u32 = 12;
 
 /// How much later a direct message is repeated for each other one that is on its way: about what a member needs for
 /// one, so that a bulk is not sent again while it is still being taken in.
@@ -28,7 +28,8 @@ pub(super) struct Direct {
     /// `None`: the record itself, as it stands. Otherwise its removal, with the remover's highest birth.
     removal: Option<u64>,
     pending: BTreeSet<InstanceId>,
-    tries: u16,
+    acked: BTreeSet<InstanceId>,
+    tries: u32,
     /// Who is to be told after so many acknowledgements.
     waits: Option<(RequestId, usize, Reply)>,
 }
@@ -47,7 +48,7 @@ impl Scope {
     pub(crate) fn call(&mut self, cx: &mut Shared, request: RequestId, command: Command) {
         if !self.is_settled() {
             if self.queued.len() < cx.config.limits.waiting_calls_max {
-                self.queued.push_back((request, command));
+                self.queued.insert(request, command);
             } else {
                 cx.stats.refused_limit += 1;
                 cx.reply(request, Reply::Unavailable(Unavailable::Busy));
@@ -75,9 +76,7 @@ impl Scope {
 
     /// Nobody waits for the answer any more.
     pub(crate) fn cancel(&mut self, request: RequestId) {
-        if !self.is_settled() {
-            self.cancelled.insert(request);
-        }
+        self.queued.remove(&request);
         self.finds.retain(|_, find| find.request != request);
         let Some(key) = self.waits.remove(&request) else { return };
         if let Some(requests) = self.watchers.get_mut(&key) {
@@ -99,10 +98,12 @@ impl Scope {
 
     /// The node is gone: nothing more will be answered.
     pub(crate) fn refuse_calls(&mut self, cx: &mut Shared) {
-        let queued = self.queued.drain(..).map(|(request, _)| request);
+        let queued = std::mem::take(&mut self.queued).into_keys();
         let finds = std::mem::take(&mut self.finds).into_values().map(|find| find.request);
         let watchers = std::mem::take(&mut self.watchers).into_values().flatten();
-        let all: Vec<_> = queued.chain(finds).chain(watchers).collect();
+        let directs = std::mem::take(&mut self.directs).into_values().filter_map(|direct| direct.waits);
+        let all: Vec<_> = queued.chain(finds).chain(watchers).chain(directs.map(|(request, ..)| request)).collect();
+        self.waits.clear();
         for request in all {
             cx.reply(request, Reply::Unavailable(Unavailable::NodeGone));
         }
@@ -112,14 +113,15 @@ impl Scope {
         let key = ChildKey::new(spec.id.clone());
         let refusal = match self.desired.get(&key) {
             Some(held) if *held.value.spec == spec.spec => {
-                cx.reply(request, Reply::Started(Ok(false)));
+                // Whoever asked first may have been the only one to know of it.
+                self.send_desired(cx, &key, (request, replicated, Reply::Started(Ok(false))));
                 return;
             }
             Some(held) => StartError::AlreadyStarted { existing: Box::new((*held.value.spec).clone()) },
             None if cx.draining => StartError::Unavailable(Unavailable::Leaving),
             None if self.desired.len() >= cx.config.limits.children_max => {
                 cx.stats.refused_limit += 1;
-                StartError::Unavailable(Unavailable::Busy)
+                StartError::TooManyChildren { max: cx.config.limits.children_max }
             }
             None => {
                 self.write_desired(cx, &key, spec);
@@ -185,11 +187,28 @@ impl Scope {
         find.pending.remove(&from.instance);
         let is_last = find.pending.is_empty();
         if let Some(record) = record {
-            self.take_desired(cx, key.clone(), record);
+            let (dot, birth) = (record.dot, record.birth);
+            if !self.take_desired(cx, key.clone(), record) {
+                // It can't be taken now (a pull is open), but it can be removed all the same.
+                self.remove_unheld(cx, token, dot, birth);
+                return;
+            }
         }
         if self.desired.get(&key).is_some() || is_last {
             self.end_find(cx, token);
         }
+    }
+
+    /// R4 for a child that others hold and this node can't.
+    fn remove_unheld(&mut self, cx: &mut Shared, token: u64, dot: Dot, birth: u64) {
+        let Some(find) = self.finds.remove(&token) else { return };
+        let key = find.key;
+        self.take_delete(cx, &key, dot, birth);
+        let birth = self.desired.top();
+        let others: BTreeSet<_> = self.members.keys().copied().filter(|instance| *instance != self.me).collect();
+        cx.spread(self.id, ScopeMessage::Del { key: key.clone(), dot, birth, direct: false });
+        let waits = Some((find.request, find.replicated, Reply::Terminated(Ok(()))));
+        self.send_direct(cx, &key, dot, Some(birth), others, waits);
     }
 
     /// The search is over, answered or not.
@@ -264,7 +283,10 @@ impl Scope {
                 if direct.len() >= count {
                     break;
                 }
-                direct.insert(identity.instance);
+                // Members of the cluster that are not in the scope keep nothing of it.
+                if self.members.get(&identity.instance).is_some_and(|member| !member.record.left) {
+                    direct.insert(identity.instance);
+                }
             }
         }
     }
@@ -294,7 +316,7 @@ impl Scope {
         }
         self.direct_tokens = self.direct_tokens.wrapping_add(1);
         let token = self.direct_tokens;
-        if let Some(older) = self.directs.insert(key.clone(), Direct { token, dot, removal, pending, tries: 0, waits })
+        if let Some(older) = self.directs.insert(key.clone(), Direct { token, dot, removal, pending, acked: BTreeSet::new(), tries: 0, waits })
             && let Some((request, _, reply)) = older.waits
         {
             // A later write took over; whoever has that one needs the earlier one no more.
@@ -310,7 +332,7 @@ impl Scope {
         direct.pending.retain(|instance| cx.membership.identity_of(*instance).is_some());
         if direct.removal.is_none() && direct.tries > 1 {
             let owner = self.children.get(key).and_then(|child| child.owner);
-            direct.pending.extend(owner.filter(|owner| *owner != self.me));
+            direct.pending.extend(owner.filter(|owner| *owner != self.me && !direct.acked.contains(owner)));
         }
         let message = match direct.removal {
             Some(birth) => Some(ScopeMessage::Del { key: key.clone(), dot: direct.dot, birth, direct: true }),
@@ -345,6 +367,7 @@ impl Scope {
         if !direct.pending.remove(&from) {
             return;
         }
+        direct.acked.insert(from);
         if let Some((_, count, _)) = &mut direct.waits {
             *count -= 1;
         }

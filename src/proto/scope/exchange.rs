@@ -21,6 +21,9 @@ const PULL_TIMEOUT: Duration = Duration::from_secs(3);
 const DIFFER_MIN: Duration = Duration::from_millis(500);
 /// At most one pull per this time, unless a member came or came back.
 const PULL_INTERVAL: Duration = Duration::from_secs(1);
+/// A node that was declared down compares states with everybody for at most so long before it restarts children again:
+/// a member that can't be reached by streams must not hold them up for ever.
+const RESYNC_MAX: Duration = Duration::from_secs(5);
 /// A member that has to be pulled from and could not be is tried again after this time.
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 /// Pulls that one node serves in one scope at once; whoever comes later asks somebody else or again.
@@ -29,6 +32,10 @@ const SERVED_MAX: usize = 16;
 const SERVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Peers to pull from that are remembered.
 const QUEUE_MAX: usize = 1_024;
+/// Nodes that one step descends into. What differs beyond is listed as it is: it is a bulk, and a frame has an end.
+const STEP_NODES_MAX: usize = 2_000;
+/// Spans that one pull may ask for.
+const SPANS_MAX: usize = 65_536;
 /// How deep a bucket level or a descent may be asked for.
 const LEVEL_MAX: u8 = 5;
 
@@ -68,6 +75,10 @@ pub(super) struct Exchanges {
     last_pull: Option<Time>,
     /// Members to compare states with since the others had declared this node down.
     resync: BTreeSet<InstanceId>,
+    /// Since when.
+    resync_since: Time,
+    /// When exchanges are looked after next.
+    next_look: Option<Time>,
 }
 
 fn buckets(map: BTreeMap<u32, Bucket>) -> Buckets {
@@ -105,7 +116,7 @@ fn descend<K: Key, V: Value + Clone>(
             if mine == *theirs {
                 continue;
             }
-            if below >= depth || mine == 0 || *theirs == 0 {
+            if below >= depth || mine == 0 || *theirs == 0 || step.nodes.len() >= STEP_NODES_MAX {
                 step.list.push((below, child));
             } else {
                 step.nodes.push((below, child, replica.sums_below(below, child)));
@@ -157,7 +168,7 @@ impl Scope {
             self.exchanges.pull =
                 Some(Pull { from, session, base: Some(base), depths: (0, 0), is_settled: false, progress: cx.now });
             self.send_step(cx, identity, pull);
-            cx.set_timer(PULL_TIMEOUT, Wakeup::Stream, Alarm::Exchange(self.id));
+            self.look_in(cx, PULL_TIMEOUT);
         }
     }
 
@@ -165,18 +176,32 @@ impl Scope {
         cx.send_exchange(to, self.id, step);
     }
 
+    /// Looks after exchanges after this time, if not before.
+    fn look_in(&mut self, cx: &mut Shared, after: Duration) {
+        let at = cx.now + after;
+        if self.exchanges.next_look.is_none_or(|next| next > at || next <= cx.now) {
+            self.exchanges.next_look = Some(at);
+            cx.set_timer(after, Wakeup::Stream, Alarm::Exchange(self.id));
+        }
+    }
+
     /// Gives up a pull that stands still, forgets served ones that do, and goes on with the next.
     pub(crate) fn look_after_exchanges(&mut self, cx: &mut Shared) {
         let now = cx.now;
         if let Some(pull) = &self.exchanges.pull {
             if now.since(pull.progress) >= PULL_TIMEOUT {
+                // The stream may be stuck in a retransmission that outlives a cut: the next pull gets a new one.
+                cx.links.close_peer(pull.from, &mut cx.outputs);
                 self.abort_pull(cx);
             } else {
                 let rest = (pull.progress + PULL_TIMEOUT).since(now);
-                cx.set_timer(rest, Wakeup::Stream, Alarm::Exchange(self.id));
+                self.look_in(cx, rest);
             }
         }
         self.exchanges.served.retain(|_, serve| now.since(serve.used) < SERVE_TIMEOUT);
+        if now.since(self.exchanges.resync_since) >= RESYNC_MAX {
+            self.exchanges.resync.clear();
+        }
         for instance in self.exchanges.resync.clone() {
             self.pull_soon(cx, instance);
         }
@@ -191,7 +216,7 @@ impl Scope {
             // Not asked again at once: a peer that refuses would be asked as fast as it can refuse. A node that has
             // not settled asks at its next look, and a differing root is seen again.
             if self.exchanges.resync.contains(&pull.from) {
-                cx.set_timer(RETRY_INTERVAL, Wakeup::Stream, Alarm::Exchange(self.id));
+                self.look_in(cx, RETRY_INTERVAL);
             }
         }
     }
@@ -240,13 +265,22 @@ impl Scope {
             Exchange::Spans { session, last, desired, owned } if self.is_pulling(from, session) => {
                 self.pull_spans(cx, from, last, desired, owned)
             }
-            Exchange::Busy { session } if self.is_pulling(from, session) => {
+            Exchange::Absent { session } if self.is_pulling(from, session) => {
                 self.exchanges.resync.remove(&from.instance);
                 self.abort_pull(cx);
                 self.next_pull(cx);
                 true
             }
-            Exchange::Snap { .. } | Exchange::Deeper { .. } | Exchange::Spans { .. } | Exchange::Busy { .. } => true,
+            Exchange::Busy { session } if self.is_pulling(from, session) => {
+                self.abort_pull(cx);
+                self.next_pull(cx);
+                true
+            }
+            Exchange::Snap { .. }
+            | Exchange::Deeper { .. }
+            | Exchange::Spans { .. }
+            | Exchange::Busy { .. }
+            | Exchange::Absent { .. } => true,
         };
         if !is_fine {
             cx.stats.refused_malformed += 1;
@@ -281,6 +315,8 @@ impl Scope {
             let table = cx.membership.table();
             cx.send(from, &Message::Table(table));
         }
+        // One pull per puller: whatever it began before, it has given up.
+        self.exchanges.served.retain(|(puller, _), _| *puller != from.instance);
         if self.exchanges.served.len() >= SERVED_MAX {
             self.send_step(cx, from, Exchange::Busy { session });
             return true;
@@ -332,6 +368,9 @@ impl Scope {
         {
             for (level, index) in step.list.iter().chain(&mine.list) {
                 if !trie::is_node(*level, *index) {
+                    return false;
+                }
+                if spans.len() >= SPANS_MAX {
                     return false;
                 }
                 spans.push_back(trie::span(*level, *index));
@@ -395,6 +434,7 @@ impl Scope {
         for writer in inactive {
             base_owned.forget(writer);
         }
+        self.distrust_own_writes(cx, &mut base_desired, &mut base_owned);
         self.desired.open_pull(base_desired, desired.top);
         self.owned.open_pull(base_owned, owned.top);
         let depths = (desired.depth.max(1), owned.depth.max(1));
@@ -410,6 +450,18 @@ impl Scope {
         ));
         self.send_step(cx, from, Exchange::Descend { session, seen: Some(seen), desired, owned });
         true
+    }
+
+    /// R7: of what this instance wrote, only this instance can tell; a peer that claims more must not make it look
+    /// deleted.
+    fn distrust_own_writes(&mut self, cx: &mut Shared, desired: &mut Seen, owned: &mut Seen) {
+        let families = [(desired, self.desired.next_dot()), (owned, self.owned.next_dot())];
+        for (seen, next) in families {
+            if seen.last(self.me) >= next.n {
+                self.refuse_forged(cx, next);
+                seen.forget(self.me);
+            }
+        }
     }
 
     fn pull_descend(&mut self, cx: &mut Shared, from: Identity, desired: &Step, owned: &Step) -> bool {
@@ -508,6 +560,7 @@ impl Scope {
     /// This node was declared down: it compares its state with everybody's.
     pub(super) fn resync_with_all(&mut self, cx: &mut Shared) {
         self.exchanges.resync = cx.membership.active().keys().copied().collect();
+        self.exchanges.resync_since = cx.now;
         for instance in self.exchanges.resync.clone() {
             self.pull_soon(cx, instance);
         }

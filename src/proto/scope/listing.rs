@@ -73,7 +73,7 @@ impl Scope {
             node: self.name_of(instance),
             state: state_of(&claim),
             epoch: claim.epoch,
-            since: Some(SystemTime::UNIX_EPOCH + Duration::from_millis(claim.since_ms)),
+            since: SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(claim.since_ms)),
             restarts: claim.restarts,
             last_error: claim.last_error.clone(),
         })

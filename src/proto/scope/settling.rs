@@ -10,7 +10,7 @@ use super::Scope;
 use crate::child::ChildSpec;
 use crate::info::Event;
 use crate::proto::group::{ChildKey, Desired};
-use crate::proto::shared::{Alarm, Shared};
+use crate::proto::shared::{Alarm, FANOUT_MAX, Shared};
 use crate::proto::wire::{ScopeMessage, Status};
 use crate::proto::{Dot, Identity, InstanceId, Time, Wakeup};
 
@@ -41,18 +41,13 @@ impl Scope {
     }
 
     fn ask_for_status(&self, cx: &mut Shared) {
-        let members = cx.membership.active().clone();
-        // In a large cluster a few answers are enough to find a settled member; the others are asked in turn.
-        let sample = if members.len() > crate::proto::shared::FANOUT_MAX {
-            let known = self.settling.as_ref().map(|settling| settling.answers.len()).unwrap_or_default();
-            let mut all: Vec<_> = members.into_values().collect();
-            let turn = known % all.len();
-            all.rotate_left(turn);
-            all.truncate(2 * crate::proto::shared::FANOUT_MAX);
-            all
-        } else {
-            members.into_values().collect()
-        };
+        // Those that have not answered come first: without all answers nobody can settle alone. In a large cluster they
+        // are asked in turns.
+        let mut sample = cx.membership.sample(cx.membership.active().len());
+        if let Some(settling) = &self.settling {
+            sample.sort_by_key(|member| settling.answers.contains_key(&member.instance));
+        }
+        sample.truncate(2 * FANOUT_MAX);
         cx.outbox.push_to_all(sample.into_iter(), self.id, ScopeMessage::StatusRequest);
     }
 
@@ -97,6 +92,13 @@ impl Scope {
             return;
         }
         tracing::info!(scope = ?self.id, "settled");
+        if cx.membership.active().is_empty() && !cx.membership.missing_seeds().is_empty() {
+            tracing::warn!(
+                seeds = ?cx.membership.missing_seeds(),
+                "no seed answered, so this node begins a cluster of its own; it goes on trying. If there is a cluster, \
+                 check the seeds and that their port is open for UDP and TCP"
+            );
+        }
         let joined = self.owned.top() + 1;
         self.change_member(cx, |record| {
             record.settled = true;
@@ -107,11 +109,8 @@ impl Scope {
             self.startup.push(spec);
         }
         cx.event(self.id, Event::Settled);
-        let cancelled = std::mem::take(&mut self.cancelled);
         for (request, command) in std::mem::take(&mut self.queued) {
-            if !cancelled.contains(&request) {
-                self.call(cx, request, command);
-            }
+            self.call(cx, request, command);
         }
     }
 
