@@ -212,7 +212,9 @@ pub enum JoinScopeError {
         len: usize,
     },
     /// Kinds, labels and version of this node are too much to tell every member.
-    #[error("kinds, labels and version have {bytes} bytes in {labels} labels, at most 8192 bytes and 16 labels are allowed")]
+    #[error(
+        "kinds, labels and version have {bytes} bytes in {labels} labels, at most 8192 bytes and 16 labels are allowed"
+    )]
     RecordTooLarge {
         /// How many bytes they have together.
         bytes: usize,

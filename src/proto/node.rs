@@ -48,7 +48,6 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
 pub struct Node {
     cx: Shared,
     scopes: BTreeMap<ScopeId, Scope>,
-    names: BTreeMap<ScopeId, Arc<str>>,
     transmits: Transmits,
     leaving: Option<Leaving>,
     has_left: bool,
@@ -115,7 +114,6 @@ impl Node {
         Ok(Node {
             cx,
             scopes: BTreeMap::new(),
-            names: BTreeMap::new(),
             transmits: Transmits::default(),
             leaving: None,
             has_left: false,
@@ -326,7 +324,6 @@ impl Node {
         }
         let scope = Scope::new(&mut self.cx, setup);
         self.scopes.insert(id, scope);
-        self.names.insert(id, name);
         Ok(id)
     }
 

@@ -137,6 +137,11 @@ impl Outbox {
         self.scratch = scratch;
     }
 
+    /// How much is queued for a member.
+    pub(crate) fn backlog_bytes(&self, to: InstanceId) -> usize {
+        self.batches.get(&to).map_or(0, Batch::len)
+    }
+
     /// The next batch to send; give it back with [`recycle`](Self::recycle).
     pub(crate) fn pop(&mut self) -> Option<Batch> {
         self.batches.pop_first().map(|(_, batch)| batch)

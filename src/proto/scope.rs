@@ -63,8 +63,8 @@ pub(crate) struct Scope {
     pub(crate) to_ask: VecDeque<ChildKey>,
     /// How many rounds ask at once.
     pub(crate) asking: usize,
-    /// How many claims say that their member declined.
-    pub(crate) declined: usize,
+    /// The claims that say that their member declined.
+    pub(crate) declined: BTreeSet<OwnedKey>,
     settling: Option<Settling>,
     startup: Vec<ChildSpec>,
     /// Calls that wait for this node to settle, in the order in which they came.
@@ -113,7 +113,7 @@ impl Scope {
             rounds: 0,
             to_ask: VecDeque::new(),
             asking: 0,
-            declined: 0,
+            declined: BTreeSet::new(),
             settling: Some(Settling::new(cx.now)),
             startup: setup.children,
             queued: BTreeMap::new(),
@@ -331,7 +331,7 @@ impl Scope {
             if let Some(child) = self.children.get_mut(&key) {
                 child.owner = None;
             }
-        } else if !is_same_kind || self.declined > 0 {
+        } else if !is_same_kind || !self.declined.is_empty() {
             self.place(&key);
         }
         self.dirty.push(key);
@@ -388,7 +388,7 @@ impl Scope {
         let Some(record) = self.owned.get(key).cloned() else { return };
         match (&record.value, key.child()) {
             (Owned::Member(_), None) => self.note_member(cx, key.instance(), &record),
-            (Owned::Claim(claim), Some(child)) => self.note_claim(&child, claim),
+            (Owned::Claim(claim), Some(child)) => self.note_claim(key, &child, claim),
             _ => cx.stats.refused_malformed += 1,
         }
     }
@@ -401,10 +401,11 @@ impl Scope {
         }
     }
 
-    fn note_claim(&mut self, child: &ChildKey, claim: &Claim) {
+    fn note_claim(&mut self, key: &OwnedKey, child: &ChildKey, claim: &Claim) {
         self.note_run(child, claim);
-        if claim.state == ClaimState::Declined {
-            self.declined += 1;
+        let is_declined = claim.state == ClaimState::Declined;
+        let was_declined = if is_declined { !self.declined.insert(key.clone()) } else { self.declined.remove(key) };
+        if is_declined != was_declined {
             self.place(child);
             self.dirty.push(child.clone());
         } else if self.watchers.contains_key(child)
@@ -420,8 +421,7 @@ impl Scope {
         match (&record.value, key.child()) {
             (Owned::Claim(claim), Some(child)) => {
                 self.note_run(&child, claim);
-                if claim.state == ClaimState::Declined {
-                    self.declined = self.declined.saturating_sub(1);
+                if self.declined.remove(key) {
                     self.place(&child);
                 }
                 self.dirty.push(child);

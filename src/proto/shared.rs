@@ -60,6 +60,8 @@ pub(crate) enum Alarm {
 pub(crate) struct Peer {
     /// Since when it has been asked without answering anything.
     pub(crate) unanswered_since: Option<Time>,
+    /// When it was last sent this node's table, unasked members excepted.
+    pub(crate) table_sent: Option<Time>,
     /// When its table was last asked for.
     pub(crate) table_asked: Option<Time>,
     /// Answers that count only when its table has been merged.

@@ -298,7 +298,7 @@ impl Scope {
             child.local = Local::Idle;
         }
         self.unstable.remove(key);
-        self.declined += 1;
+        self.declined.insert(OwnedKey::claim(key, self.me));
         cx.event(self.id, Event::ChildDeclined { id: key.id().clone(), error });
         self.place(key);
         self.mark(key);
@@ -384,19 +384,6 @@ impl Scope {
         cx.event(self.id, Event::ChildBackoff { id: key.id().clone(), delay });
         cx.set_timer(delay, Wakeup::Backoff, Alarm::Backoff(self.id, key.clone(), id));
         self.write_claim(cx, key, ClaimState::Backoff);
-        if let Some(asker) = self.asker_of(key) {
-            // Whoever asked while it was starting may have it instead.
-            if self.owner(key) == Some(asker) {
-                self.end_run(cx, key);
-            }
-        }
-    }
-
-    fn asker_of(&self, key: &ChildKey) -> Option<InstanceId> {
-        match &self.children.get(key)?.local {
-            Local::Active(run) => run.asker.as_ref().map(|asker| asker.instance),
-            _ => None,
-        }
     }
 
     /// A pause is over.
@@ -444,7 +431,7 @@ impl Scope {
 
     /// A claim that this node declined a life goes when that life does.
     fn withdraw_decline(&mut self, cx: &mut Shared, key: &ChildKey, life: Option<Dot>) {
-        if self.declined == 0 {
+        if self.declined.is_empty() {
             return;
         }
         let owned = OwnedKey::claim(key, self.me);
@@ -453,7 +440,7 @@ impl Scope {
             _ => false,
         };
         if is_stale {
-            self.declined -= 1;
+            self.declined.remove(&owned);
             self.release_claim(cx, key);
             self.place(key);
         }

@@ -392,8 +392,9 @@ impl Driver {
 
     /// Does everything that the state machine wants done.
     fn flush(&mut self) {
-        let now = self.clock.now();
         loop {
+            // Read anew: what was wanted may have taken long, and the state machine must not take that for a pause.
+            let now = self.clock.now();
             let mut idle = true;
             while let Some(transmit) = self.node.poll_transmit(now) {
                 idle = false;

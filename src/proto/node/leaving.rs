@@ -1,6 +1,6 @@
 //! How a node leaves: it drains, hands over, stops the rest, says farewell.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Node;
@@ -10,7 +10,7 @@ use crate::proto::group::ChildKey;
 use crate::proto::scope::Scope;
 use crate::proto::shared::Alarm;
 use crate::proto::wire::Message;
-use crate::proto::{Identity, InstanceId, Output, Reply, RequestId, ScopeId, Time, Wakeup};
+use crate::proto::{Epoch, Identity, InstanceId, Output, Reply, RequestId, ScopeId, Time, Wakeup};
 
 /// How often a leaving node looks how far it is.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
@@ -28,7 +28,7 @@ pub(super) struct Leaving {
     requests: Vec<RequestId>,
     deadline: Time,
     /// The children that ran here when the leave began, and were not yet seen to run elsewhere.
-    handing_over: BTreeSet<(ScopeId, ChildKey)>,
+    handing_over: BTreeMap<(ScopeId, ChildKey), Epoch>,
     /// When the rest was told to stop, and how long the longest may take.
     stopped: Option<(Time, Duration)>,
     /// When nothing ran here any more, and which members have everything since.
@@ -50,10 +50,10 @@ impl Node {
         }
         tracing::info!("leaving");
         self.cx.draining = true;
-        let mut handing_over = BTreeSet::new();
+        let mut handing_over = BTreeMap::new();
         for scope in self.scopes.values_mut() {
             scope.change_member(&mut self.cx, |record| record.draining = true);
-            handing_over.extend(scope.running_here().into_iter().map(|key| (scope.id, key)));
+            handing_over.extend(scope.running_here().into_iter().map(|(key, epoch)| ((scope.id, key), epoch)));
             scope.settle_dirty(&mut self.cx);
         }
         let requests = vec![request];
@@ -82,7 +82,9 @@ impl Node {
         let now = self.cx.now;
         let Some(leaving) = &mut self.leaving else { return };
         let scopes = &self.scopes;
-        leaving.handing_over.retain(|(scope, key)| scopes.get(scope).is_some_and(|scope| !scope.is_handed_over(key)));
+        leaving
+            .handing_over
+            .retain(|(scope, key), epoch| scopes.get(scope).is_some_and(|scope| !scope.is_handed_over(key, *epoch)));
         let running: Vec<ChildId> = scopes.values().flat_map(|scope| scope.holding_here()).collect();
         if running.is_empty() && (leaving.handing_over.is_empty() || now >= leaving.deadline) {
             if self.have_all_been_told() {
@@ -91,7 +93,8 @@ impl Node {
             return;
         }
         leaving.done = None;
-        let is_over = now >= leaving.deadline || scopes.values().all(|scope| !scope.has_heir());
+        let is_over = now >= leaving.deadline
+            || scopes.values().all(|scope| !scope.has_heir() || scope.unfinished().next().is_none());
         match leaving.stopped {
             None if is_over => {
                 let mut longest = Duration::ZERO;
@@ -136,8 +139,9 @@ impl Node {
 
     /// A member told its roots: once they are equal, it has everything that this node has.
     pub(super) fn note_agreement(&mut self, from: Identity, roots: &[(ScopeId, u64)]) {
-        let mine = &self.scopes;
-        let is_equal = roots.iter().all(|(scope, root)| mine.get(scope).is_none_or(|scope| scope.root() == *root));
+        // Roots that ride on other packets may name a few scopes only: every scope that both are in has to be equal.
+        let shared = self.scopes.values().filter(|scope| scope.members.contains_key(&from.instance));
+        let is_equal = shared.map(|scope| (scope.id, scope.root())).all(|mine| roots.contains(&mine));
         if let Some((_, agreed)) = self.leaving.as_mut().and_then(|leaving| leaving.done.as_mut())
             && is_equal
         {
@@ -175,8 +179,8 @@ impl Node {
 }
 
 impl Scope {
-    fn running_here(&self) -> Vec<ChildKey> {
-        self.unfinished().map(|(key, _)| key.clone()).collect()
+    fn running_here(&self) -> Vec<(ChildKey, Epoch)> {
+        self.unfinished().map(|(key, run)| (key.clone(), run.epoch)).collect()
     }
 
     fn holding_here(&self) -> Vec<ChildId> {
@@ -184,8 +188,9 @@ impl Scope {
     }
 
     /// Whether a child that ran here need not be waited for: nobody wants it, nobody can
-    /// run it, or somebody else has claimed it.
-    fn is_handed_over(&self, key: &ChildKey) -> bool {
-        self.desired.get(key).is_none() || self.owner(key).is_none() || !self.foreign_claims(key).is_empty()
+    /// run it, or somebody else has claimed a later run.
+    fn is_handed_over(&self, key: &ChildKey, epoch: Epoch) -> bool {
+        let has_successor = || self.foreign_claims(key).iter().any(|(.., claim)| claim.epoch > epoch);
+        self.desired.get(key).is_none() || self.owner(key).is_none() || has_successor()
     }
 }

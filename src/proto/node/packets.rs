@@ -17,6 +17,8 @@ use crate::proto::{ConnId, Identity, InstanceId, Rule, ScopeId, Wakeup};
 
 /// A member's table is asked for at most once per this time.
 const TABLE_INTERVAL: Duration = Duration::from_millis(50);
+/// Replies to searches that one member may have outstanding; beyond, its requests are refused.
+const REPLIES_BYTES_MAX: usize = 1 << 20;
 /// Answers of one member that wait for its table; further ones are left to the next attempt.
 const DEFERRED_MAX: usize = 65_536;
 /// Roots that ride on one SWIM packet: with more scopes they take turns.
@@ -102,6 +104,12 @@ impl Node {
                 self.cx.membership.handle_suspected(now, who, incarnation, &mut self.cx.stats);
             }
             Message::TableRequest => {
+                let peer = self.cx.peer(sender.instance);
+                if peer.table_sent.is_some_and(|sent| now.since(sent) < TABLE_INTERVAL / 2) {
+                    self.cx.stats.refused_limit += 1;
+                    return;
+                }
+                peer.table_sent = Some(now);
                 let table = Message::Table(self.cx.membership.table());
                 self.cx.send(sender, &table);
             }
@@ -112,7 +120,7 @@ impl Node {
             }
             Message::Members(..) if self.cx.sabotage.lacks(Rule::AnswersCarryMembers) => reader.knows_members = true,
             Message::Members(hash, recent) => {
-                for identity in recent {
+                for identity in recent.into_iter().take(crate::proto::membership::RECENT_MAX) {
                     self.cx.membership.ensure_active(now, identity, &mut self.cx.stats);
                 }
                 self.follow_membership();
@@ -150,6 +158,11 @@ impl Node {
                 self.ask_for_table(sender);
                 return;
             }
+        }
+        let wants_reply = matches!(message, ScopeMessage::Find(..) | ScopeMessage::StatusRequest);
+        if wants_reply && self.cx.outbox.backlog_bytes(sender.instance) > REPLIES_BYTES_MAX {
+            self.cx.stats.refused_limit += 1;
+            return;
         }
         if matches!(message, ScopeMessage::Exchange(_)) && !is_stream {
             self.cx.stats.refused_malformed += 1;
@@ -417,19 +430,28 @@ impl Node {
     }
 
     fn send_datagrams(&mut self, packet: &mut Vec<u8>, batch: &Batch) {
-        packet.clear();
         let mut writer = Writer::default();
+        packet.clear();
         for (item, bytes) in batch.items() {
-            if !packet.is_empty() && packet.len() + bytes.len() + writer.lead_bytes_max(&item) > DATAGRAM_BYTES_MAX {
+            let before = packet.len();
+            if before > 0 {
+                writer.write(self, packet, batch.to.instance, &item, bytes);
+                if packet.len() <= DATAGRAM_BYTES_MAX {
+                    continue;
+                }
+                packet.truncate(before);
                 self.transmits.push(batch.to.addr, packet);
                 packet.clear();
                 writer = Writer::default();
             }
-            if packet.is_empty() {
-                self.cx.head.begin(packet, &[]);
-                encode_sender(packet, self.cx.membership.me());
-            }
+            self.cx.head.begin(packet, &[]);
+            encode_sender(packet, self.cx.membership.me());
             writer.write(self, packet, batch.to.instance, &item, bytes);
+            if packet.len() > DATAGRAM_BYTES_MAX {
+                // What leads it is long: a member with many kinds or labels.
+                self.cx.send_frame(batch.to, std::mem::take(packet));
+                writer = Writer::default();
+            }
         }
         if !packet.is_empty() {
             self.transmits.push(batch.to.addr, packet);
@@ -473,13 +495,6 @@ struct Writer {
 }
 
 impl Writer {
-    /// A bound of what has to be said before an item.
-    fn lead_bytes_max(&self, item: &crate::proto::outbox::Item) -> usize {
-        let members = if item.wants_members && !self.has_members { 400 } else { 0 };
-        let lead = if item.wants_lead && !self.has_lead { 300 } else { 0 };
-        members + lead + 9
-    }
-
     fn write(
         &mut self,
         node: &Node,

@@ -316,7 +316,9 @@ impl Scope {
         }
         self.direct_tokens = self.direct_tokens.wrapping_add(1);
         let token = self.direct_tokens;
-        if let Some(older) = self.directs.insert(key.clone(), Direct { token, dot, removal, pending, acked: BTreeSet::new(), tries: 0, waits })
+        if let Some(older) = self
+            .directs
+            .insert(key.clone(), Direct { token, dot, removal, pending, acked: BTreeSet::new(), tries: 0, waits })
             && let Some((request, _, reply)) = older.waits
         {
             // A later write took over; whoever has that one needs the earlier one no more.

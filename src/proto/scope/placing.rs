@@ -54,7 +54,7 @@ impl Scope {
 
     /// Members that declined this life. Nearly always none, so the search is skipped while nobody declined anything.
     fn decliners(&self, key: &ChildKey, life: Dot) -> Vec<InstanceId> {
-        if self.declined == 0 {
+        if self.declined.is_empty() {
             return Vec::new();
         }
         self.claims(key)
@@ -72,7 +72,7 @@ impl Scope {
             let Some(record) = self.desired.get(key) else { continue };
             let spec = &record.value.spec;
             let owner = match child.owner.and_then(|owner| self.members.get(&owner).map(|member| (owner, member))) {
-                Some((owner, member)) if !changed.contains(&owner) && self.declined == 0 => {
+                Some((owner, member)) if !changed.contains(&owner) && self.declined.is_empty() => {
                     let challengers = changed.iter().filter_map(|instance| {
                         let member = self.members.get(instance)?;
                         member.is_eligible(spec).then_some((&member.candidate, *instance))
