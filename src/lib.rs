@@ -24,7 +24,9 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), BoxError> {
-//! let config = Config { seeds: vec!["127.0.0.1:7946".into()], ..Config::default() };
+//! let bind = std::env::args().nth(1).unwrap_or("127.0.0.1:7946".into()).parse()?; // another port in each process
+//! let seeds = vec!["127.0.0.1:7946".into(), "127.0.0.1:7947".into()]; // the same in each
+//! let config = Config { bind, seeds, ..Config::default() };
 //! let node = Node::builder(config).start().await?;
 //! let supervisor = node.scope("monitors").kind::<Monitor>().join().await?;
 //! let monitor = Monitor { target: "db:5432".into() };
@@ -81,7 +83,9 @@
 //! # The end of a node
 //!
 //! `Node::leave` hands every child over and then goes; the others need not detect anything. When the last handle of a
-//! node (`Node` or `Supervisor`) is dropped, it leaves in the same way in the background. When the tokio runtime of the
+//! node (`Node` or `Supervisor`) is dropped, it leaves in the same way in the background; a handle that a child or a
+//! `kind_fn` closure keeps counts too. A child that is to be stopped with `Shutdown::Infinity` holds up a leave until it
+//! ends. When the tokio runtime of the
 //! children is shut down, they are gone with it, and the node leaves at once. A process that is killed is detected by
 //! the others, and its children are taken over after that.
 //!
@@ -89,7 +93,9 @@
 //!
 //! [`Config`] is plain data for serde; every field has a default and [`Config::check`] names everything that is wrong.
 //!
-//! - `seeds`: two or three nodes that usually run; list the same ones on every node. They are only needed to join.
+//! - `seeds`: nodes that usually run, more than may be down at once; list the same ones on every node. They are only
+//!   needed to join, but a node that starts while none of them is up begins a cluster of its own after
+//!   `settle_timeout` (logged as a warning), and children may run twice until they meet.
 //! - `name`: set it where addresses change (containers) and names do not, so that a restart moves no child.
 //! - `profile`: `lan` suits one data centre and gives a silent node up after about 5.5 s; `local` (about 2 s) suits one
 //!   rack and tests; `wan` (about half a minute) suits several regions. In clusters of more than ten nodes it takes
