@@ -66,7 +66,8 @@
 //! # What is not promised
 //!
 //! Nothing is on disk, so dynamic children are gone when all nodes stop at once. A Temporary child may run twice if its
-//! runner dies before one message got out. "Stopped" means that the future was dropped; threads that it made are the
+//! runner dies before one message got out, and one that both sides of a split started stays on both, because it never
+//! yields. "Stopped" means that the future was dropped; threads that it made are the
 //! user's. Epochs begin anew with the whole cluster, so they are no fencing token across that.
 //!
 //! # Children
