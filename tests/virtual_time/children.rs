@@ -152,3 +152,21 @@ fn an_acknowledged_replicated_start_survives_the_node_that_took_it() {
         cluster.converge_to(REST, &["child"]);
     }
 }
+
+/// Goal: a call about a child works from any node, also from one that has not heard of it yet.
+/// Method: in the instant of its start, one node waits for it and another replaces its spec; an unknown one is still unknown.
+#[test]
+fn a_child_that_a_node_has_not_heard_of_is_looked_for() {
+    for seed in 0..6 {
+        let mut cluster = cluster(seed, 3);
+        start(&mut cluster, A, spec("child"));
+        let waited = cluster.wait_until_running(B, "child");
+        let updated = cluster.update(C, spec("child").restart(Restart::Transient));
+        assert!(matches!(cluster.wait(updated), Reply::Updated(Ok(true))), "seed {seed}");
+        assert!(matches!(cluster.wait(waited), Reply::Running(Ok(_))), "seed {seed}");
+        cluster.converge_to(SOON, &["child"]);
+        assert_eq!(alive(&cluster, "child").spec.restart, Restart::Transient);
+        let unknown = cluster.update(C, spec("nobody"));
+        assert!(matches!(cluster.wait(unknown), Reply::Updated(Err(UpdateError::NotFound))));
+    }
+}

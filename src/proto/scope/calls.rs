@@ -39,8 +39,26 @@ pub(super) struct Direct {
 pub(super) struct Find {
     request: RequestId,
     key: ChildKey,
-    replicated: usize,
+    purpose: Purpose,
     pending: BTreeSet<InstanceId>,
+}
+
+/// What is to be done with a child that is found.
+#[derive(Debug)]
+enum Purpose {
+    Terminate { replicated: usize },
+    Update { spec: Box<ChildSpec>, replicated: usize },
+    Wait,
+}
+
+impl Purpose {
+    fn not_found(&self) -> Reply {
+        match self {
+            Purpose::Terminate { .. } => Reply::Terminated(Err(TerminateError::NotFound)),
+            Purpose::Update { .. } => Reply::Updated(Err(UpdateError::NotFound)),
+            Purpose::Wait => Reply::Running(Err(WaitError::NotFound)),
+        }
+    }
 }
 
 impl Scope {
@@ -135,7 +153,10 @@ impl Scope {
     fn update_child(&mut self, cx: &mut Shared, request: RequestId, spec: ChildSpec, replicated: usize) {
         let key = ChildKey::new(spec.id.clone());
         match self.desired.get(&key) {
-            None => cx.reply(request, Reply::Updated(Err(UpdateError::NotFound))),
+            None => {
+                let purpose = Purpose::Update { spec: Box::new(spec), replicated };
+                self.search(cx, request, key, purpose);
+            }
             Some(held) if *held.value.spec == spec.spec => cx.reply(request, Reply::Updated(Ok(false))),
             Some(_) => {
                 self.write_desired(cx, &key, spec);
@@ -156,6 +177,11 @@ impl Scope {
             self.remove_desired(cx, &key, Some((request, replicated, Reply::Terminated(Ok(())))));
             return;
         }
+        self.search(cx, request, key, Purpose::Terminate { replicated });
+    }
+
+    /// Asks the others for a child that this node has not heard of.
+    fn search(&mut self, cx: &mut Shared, request: RequestId, key: ChildKey, purpose: Purpose) {
         let candidates = if cx.membership.active().len() <= FANOUT_MAX {
             cx.membership.active().keys().copied().collect()
         } else {
@@ -164,14 +190,14 @@ impl Scope {
         let asked: Vec<Identity> =
             candidates.iter().filter_map(|&instance| cx.membership.identity_of(instance)).collect();
         if asked.is_empty() {
-            cx.reply(request, Reply::Terminated(Err(TerminateError::NotFound)));
+            cx.reply(request, purpose.not_found());
             return;
         }
         self.find_tokens += 1;
         let token = self.find_tokens;
         let pending = asked.iter().map(|identity| identity.instance).collect();
         cx.outbox.push_to_all(asked.into_iter(), self.id, ScopeMessage::Find(token, key.clone()));
-        self.finds.insert(token, Find { request, key, replicated, pending });
+        self.finds.insert(token, Find { request, key, purpose, pending });
         cx.set_timer(2 * ASK_RETRY_MAX, Wakeup::Call, Alarm::Find(self.id, token));
     }
 
@@ -188,9 +214,13 @@ impl Scope {
         let is_last = find.pending.is_empty();
         if let Some(record) = record {
             let (dot, birth) = (record.dot, record.birth);
-            if !self.take_desired(cx, key.clone(), record) {
-                // It can't be taken now (a pull is open), but it can be removed all the same.
-                self.remove_unheld(cx, token, dot, birth);
+            let is_taken = self.take_desired(cx, key.clone(), record);
+            let Some(find) = self.finds.get(&token) else { return };
+            if !is_taken {
+                // It can't be taken now (a pull is open, which will bring it), but it can be removed all the same.
+                if let Purpose::Terminate { replicated } = find.purpose {
+                    self.remove_unheld(cx, token, replicated, dot, birth);
+                }
                 return;
             }
         }
@@ -200,31 +230,37 @@ impl Scope {
     }
 
     /// R4 for a child that others hold and this node can't.
-    fn remove_unheld(&mut self, cx: &mut Shared, token: u64, dot: Dot, birth: u64) {
+    fn remove_unheld(&mut self, cx: &mut Shared, token: u64, replicated: usize, dot: Dot, birth: u64) {
         let Some(find) = self.finds.remove(&token) else { return };
         let key = find.key;
         self.take_delete(cx, &key, dot, birth);
         let birth = self.desired.top();
         let others: BTreeSet<_> = self.members.keys().copied().filter(|instance| *instance != self.me).collect();
         cx.spread(self.id, ScopeMessage::Del { key: key.clone(), dot, birth, direct: false });
-        let waits = Some((find.request, find.replicated, Reply::Terminated(Ok(()))));
+        let waits = Some((find.request, replicated, Reply::Terminated(Ok(()))));
         self.send_direct(cx, &key, dot, Some(birth), others, waits);
     }
 
     /// The search is over, answered or not.
     pub(crate) fn end_find(&mut self, cx: &mut Shared, token: u64) {
-        let Some(find) = self.finds.remove(&token) else { return };
-        if self.desired.get(&find.key).is_some() {
-            self.remove_desired(cx, &find.key, Some((find.request, find.replicated, Reply::Terminated(Ok(())))));
-        } else {
-            cx.reply(find.request, Reply::Terminated(Err(TerminateError::NotFound)));
+        let Some(Find { request, key, purpose, .. }) = self.finds.remove(&token) else { return };
+        if self.desired.get(&key).is_none() {
+            cx.reply(request, purpose.not_found());
+            return;
+        }
+        match purpose {
+            Purpose::Terminate { replicated } => {
+                self.remove_desired(cx, &key, Some((request, replicated, Reply::Terminated(Ok(())))));
+            }
+            Purpose::Update { spec, replicated } => self.update_child(cx, request, *spec, replicated),
+            Purpose::Wait => self.wait_until_running(cx, request, key.id().clone()),
         }
     }
 
     fn wait_until_running(&mut self, cx: &mut Shared, request: RequestId, id: ChildId) {
         let key = ChildKey::new(id);
         if self.desired.get(&key).is_none() {
-            cx.reply(request, Reply::Running(Err(WaitError::NotFound)));
+            self.search(cx, request, key, Purpose::Wait);
             return;
         }
         self.watchers.entry(key.clone()).or_default().push(request);
