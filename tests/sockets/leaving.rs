@@ -45,9 +45,10 @@ async fn shutting_the_runtime_of_a_node_down_gives_its_children_to_the_others() 
     cluster.run_children(&ids, &Act::Live).await;
     own.shutdown_background();
     let gone = cluster.take("n2");
+    // First that it has gone: until it notices that its runtime did, everything looks as it was.
+    cluster.know_each_other().await;
     let places = cluster.quiet(&ids).await;
     assert!(places.values().all(|node| node != "n2"), "{places:?}");
-    cluster.know_each_other().await;
     cluster.journal.assert_no_overlap();
     until("its handles say that it is gone", async || {
         require(gone.node.stats().await == Err(Unavailable::NodeGone), || "not yet".into())
