@@ -38,6 +38,8 @@ pub(crate) struct Round {
     sent: VecDeque<(u32, Time)>,
     /// Who has answered Free, and until when that counts.
     frees: BTreeMap<InstanceId, Time>,
+    /// Who ran the child until it answered Free: it waits to hear who runs it next.
+    pub(crate) predecessor: Option<InstanceId>,
 }
 
 impl Round {
@@ -58,7 +60,15 @@ impl Scope {
         }
         self.rounds = self.rounds.wrapping_add(1);
         let number = self.rounds;
-        let round = Round { number, life, is_counted, attempt: 0, sent: VecDeque::new(), frees: BTreeMap::new() };
+        let round = Round {
+            number,
+            life,
+            is_counted,
+            attempt: 0,
+            sent: VecDeque::new(),
+            frees: BTreeMap::new(),
+            predecessor: None,
+        };
         child.local = Local::Waiting(Box::new(round));
         self.waiting.insert(key.clone());
         self.unstable.insert(key.clone());
@@ -255,8 +265,15 @@ impl Scope {
         let Some((life, ..)) = self.life(key) else { return };
         let Some(Local::Active(run)) = self.children.get_mut(key).map(|child| &mut child.local) else { return };
         if run.challenge.is_none() {
-            let round =
-                Round { number, life, is_counted: false, attempt: 0, sent: VecDeque::new(), frees: BTreeMap::new() };
+            let round = Round {
+                number,
+                life,
+                is_counted: false,
+                attempt: 0,
+                sent: VecDeque::new(),
+                frees: BTreeMap::new(),
+                predecessor: None,
+            };
             run.challenge = Some(Box::new(round));
             self.unstable.insert(key.clone());
             self.ask_again(cx, key, number);
@@ -427,6 +444,9 @@ impl Scope {
         let Some((_, dot, _)) = self.foreign_claims(key).into_iter().find(|(claimer, ..)| *claimer == instance) else {
             return;
         };
+        if let Some(round) = self.round_of(key) {
+            round.predecessor = Some(instance);
+        }
         if let Some(removed) = self.owned.delete(&owned, dot, 0) {
             self.note_owned_gone(cx, &owned, &removed);
         }

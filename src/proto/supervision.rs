@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::group::{ChildKey, Claim, ClaimState, Owned, OwnedKey};
 use super::handover::Round;
 use super::scope::{Scope, nanos};
-use super::shared::{Alarm, Shared};
+use super::shared::{Alarm, FANOUT_MAX, Shared};
 use super::wire::{ScopeMessage, Verdict};
 use super::{ChildEvent, Dot, Epoch, Identity, InstanceId, Output, Rule, RunId, StartChild, Time, Wakeup};
 use crate::child::{Restart, Spec};
@@ -75,6 +75,8 @@ pub(crate) struct Run {
     /// Pauses in a row.
     backoffs: u32,
     pub(crate) asker: Option<Asker>,
+    /// Who ran the child before.
+    predecessor: Option<InstanceId>,
     /// The round in which other claimers are asked to stop.
     pub(crate) challenge: Option<Box<Round>>,
     /// Since when another node's run may have been alive beside this one.
@@ -173,6 +175,7 @@ impl Scope {
             return;
         }
         self.stop_counting(key);
+        let predecessor = self.round_of(key).and_then(|round| round.predecessor);
         self.waiting.remove(key);
         let epoch = Epoch { birth, run };
         let run = Run {
@@ -187,6 +190,7 @@ impl Scope {
             recent: VecDeque::new(),
             backoffs: 0,
             asker: None,
+            predecessor,
             challenge: None,
             duplicate_since: None,
         };
@@ -413,8 +417,13 @@ impl Scope {
             restarts: run.restarts,
             last_error: run.last_error.clone(),
         };
+        let predecessor = run.predecessor.and_then(|instance| cx.membership.identity_of(instance));
         let owned = OwnedKey::claim(key, self.me);
         let record = self.owned.write(owned.clone(), Owned::Claim(Arc::new(claim))).clone();
+        if let Some(predecessor) = predecessor.filter(|_| cx.size() > FANOUT_MAX) {
+            // Where not everybody is told directly, whoever waits to be succeeded is.
+            cx.send_scoped(predecessor, self.id, ScopeMessage::PutOwned(owned.clone(), record.clone()));
+        }
         self.publish_owned(cx, owned, record);
         self.mark_watched(key);
     }
