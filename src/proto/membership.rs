@@ -73,8 +73,6 @@ pub(crate) enum Change {
     Rejoined,
     /// Another process speaks from this node's address.
     AddressConflict,
-    /// The first member was found, or one after all were lost.
-    Connected,
 }
 
 /// How an identity stands in this node's view.
@@ -104,16 +102,11 @@ struct Collected {
     timers: Vec<(Duration, Timer<Identity>)>,
     changed: bool,
     rejoined: bool,
-    active: bool,
 }
 
 impl foca::Runtime<Identity> for Collected {
     fn notify(&mut self, notification: Notification<'_, Identity>) {
-        match notification {
-            Notification::Rejoin(_) => self.rejoined = true,
-            Notification::Active => self.active = true,
-            _ => {}
-        }
+        self.rejoined |= matches!(notification, Notification::Rejoin(_));
         self.changed = true;
     }
 
@@ -588,9 +581,6 @@ impl Membership {
         }
         if std::mem::take(&mut self.collected.rejoined) {
             self.notice_renewal(now, stats);
-        }
-        if std::mem::take(&mut self.collected.active) {
-            self.changes.push_back(Change::Connected);
         }
         if !self.buddy_tick_set && self.foca.updates_backlog() > 0 {
             self.buddy_tick_set = true;

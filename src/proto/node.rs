@@ -429,7 +429,6 @@ impl Node {
                     tracing::info!(member = ?identity, "member down");
                     gone.insert(identity.instance);
                 }
-                Change::Connected => {}
                 Change::Rejoined => self.rejoined(),
                 Change::AddressConflict => {
                     tracing::error!("another process speaks from this node's address: give each its own");
