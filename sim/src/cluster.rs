@@ -15,6 +15,7 @@ use haulout::proto::{ConnId, InstanceId, Node, Output, RunId, ScopeId, Stats, St
 
 pub use calls::Request;
 pub use faults::{Packet, Verdict};
+pub(crate) use options::address;
 pub use options::{NodeOptions, Options, Resume};
 use process::{Input, Process};
 

@@ -6,6 +6,7 @@
 //! judge from the [`journal`] of the children and from the [`history`] of calls and faults, never from the books of
 //! a node. [`swarm()`] lets a seed decide everything.
 
+pub mod bench;
 pub mod checks;
 pub mod children;
 pub mod cluster;

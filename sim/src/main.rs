@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use haulout::proto::{Rule, Sabotage};
+use haulout_sim::bench::{CASES, Case, measure};
 use haulout_sim::mutants::{Trial, findings, rule_named};
 use haulout_sim::{SwarmOptions, swarm};
 
@@ -23,6 +24,8 @@ enum Command {
     Run(Run),
     /// Runs many seeds with each rule of the protocols taken out, and shows which promises that breaks.
     Mutants(Mutants),
+    /// Measures how fast the simulator is, beside bare foca in a cluster of the same size.
+    Bench(Bench),
 }
 
 #[derive(Args)]
@@ -50,6 +53,19 @@ struct Mutants {
 }
 
 #[derive(Args)]
+struct Bench {
+    /// How many nodes there are. Default: three sizes, one after the other.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    nodes: Option<u16>,
+    /// How many children they run.
+    #[arg(long, default_value_t = 100, requires = "nodes")]
+    children: u32,
+    /// How much virtual time is measured.
+    #[arg(long, default_value = "1m", value_parser = humantime::parse_duration, requires = "nodes")]
+    duration: Duration,
+}
+
+#[derive(Args)]
 struct Size {
     /// How many nodes there are at first.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
@@ -66,7 +82,20 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(run) => run_seed(&run),
         Command::Mutants(mutants) => run_mutants(&mutants),
+        Command::Bench(bench) => run_bench(&bench),
     }
+}
+
+fn run_bench(bench: &Bench) -> ExitCode {
+    let one = bench.nodes.map(|nodes| Case {
+        nodes: usize::from(nodes),
+        children: bench.children as usize,
+        duration: bench.duration,
+    });
+    for case in one.map_or(CASES.to_vec(), |case| vec![case]) {
+        println!("{}", measure(case));
+    }
+    ExitCode::SUCCESS
 }
 
 fn run_seed(run: &Run) -> ExitCode {

@@ -1,0 +1,222 @@
+//! How fast the simulator is: simulated seconds per wall second of a cluster at rest and under a light load, and of
+//! bare foca in a cluster of the same size, since the periods of its probes decide what a simulated second costs.
+
+mod swim;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use haulout::{ChildSpec, Config};
+
+use crate::cluster::{Cluster, NodeState, Options};
+use crate::random::Random;
+use crate::{Link, NodeIdx};
+
+/// What is measured: a cluster of a size, for so long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Case {
+    /// How many nodes there are.
+    pub nodes: usize,
+    /// How many children they run together.
+    pub children: usize,
+    /// How much virtual time is measured, once at rest and once under load.
+    pub duration: Duration,
+}
+
+/// The sizes that are measured if nothing else is asked for, each for a few seconds of wall time.
+pub const CASES: [Case; 3] = [
+    Case { nodes: 10, children: 100, duration: Duration::from_secs(3_600) },
+    Case { nodes: 100, children: 10_000, duration: Duration::from_secs(240) },
+    Case { nodes: 1_000, children: 1_000, duration: Duration::from_secs(10) },
+];
+
+/// Calls that users make under load, per simulated second: half of them start a child, half terminate one.
+const CALLS_PER_SECOND: u32 = 4;
+/// Under load one node crashes per this time, and is back after half of it.
+const CRASH_INTERVAL: Duration = Duration::from_secs(60);
+/// How long a cluster may take to form and to converge; far longer than any does.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// What one part of a case took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pace {
+    /// Virtual time.
+    pub simulated: Duration,
+    /// Wall time.
+    pub wall: Duration,
+    /// What happened in it, as the trace counts it.
+    pub events: u64,
+    /// Datagrams that were sent.
+    pub datagrams: u64,
+}
+
+impl Pace {
+    /// Simulated seconds per wall second.
+    pub fn speed(&self) -> f64 {
+        self.simulated.as_secs_f64() / self.wall.as_secs_f64().max(f64::MIN_POSITIVE)
+    }
+}
+
+impl fmt::Display for Pace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (wall, simulated) = (self.wall.as_secs_f64(), self.simulated.as_secs_f64());
+        write!(f, "{:>9.1} simulated s/s", self.speed())?;
+        if self.events > 0 {
+            let events = self.events as f64;
+            write!(f, "  {:>10.0} events/s  {:>6.0} ns/event", events / wall, wall * 1e9 / events)?;
+        }
+        write!(f, "  {:>8.1} datagrams per simulated s", self.datagrams as f64 / simulated)
+    }
+}
+
+/// The figures of one case.
+#[derive(Clone, Copy, Debug)]
+pub struct Figures {
+    /// What was measured.
+    pub case: Case,
+    /// From nothing to a converged cluster with all children.
+    pub start: Pace,
+    /// At rest.
+    pub rest: Pace,
+    /// With a few calls per second and a crash per minute.
+    pub load: Pace,
+    /// Bare foca with as many nodes, at rest.
+    pub swim: Pace,
+    /// The most memory that the process ever had, where the system tells.
+    pub peak_rss_bytes: Option<u64>,
+}
+
+impl Figures {
+    /// How fast the cluster at rest is relative to bare foca, 0 to 1.
+    pub fn share(&self) -> f64 {
+        self.rest.speed() / self.swim.speed()
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} nodes, {} children, {:?} each", self.case.nodes, self.case.children, self.case.duration)?;
+        writeln!(f, "  start {} ({:.1} s)", self.start, self.start.simulated.as_secs_f64())?;
+        writeln!(f, "  rest  {}", self.rest)?;
+        writeln!(f, "  load  {}", self.load)?;
+        writeln!(f, "  foca  {}", self.swim)?;
+        write!(f, "  at rest {:.1} % of foca's speed", self.share() * 100.0)?;
+        match self.peak_rss_bytes {
+            Some(bytes) => write!(f, ", peak memory {} MB", bytes >> 20),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Measures a case, with the profile and everything else at their defaults.
+///
+/// # Panics
+/// If the cluster does not form or does not converge: that is a bug.
+pub fn measure(case: Case) -> Figures {
+    let mut cluster = Cluster::new(Options::seeded(1));
+    let start = pace(&mut cluster, |cluster| form(cluster, case));
+    let rest = pace(&mut cluster, |cluster| {
+        cluster.run_for(case.duration);
+        judge(cluster);
+    });
+    let load = pace(&mut cluster, |cluster| {
+        work(cluster, case);
+        judge(cluster);
+    });
+    let peak_rss_bytes = peak_rss_bytes();
+    drop(cluster);
+    let swim = swim::pace(case.nodes, Config::default().profile, Link::default(), case.duration);
+    Figures { case, start, rest, load, swim, peak_rss_bytes }
+}
+
+#[allow(clippy::disallowed_methods, reason = "this is what measures wall time; nothing of the simulation sees it")]
+fn stopwatch() -> Instant {
+    Instant::now()
+}
+
+fn since(start: Instant) -> Duration {
+    stopwatch().duration_since(start)
+}
+
+fn pace(cluster: &mut Cluster, run: impl FnOnce(&mut Cluster)) -> Pace {
+    let (now, events, datagrams) = (cluster.now(), cluster.trace().events(), cluster.traffic().datagrams);
+    let start = stopwatch();
+    run(cluster);
+    Pace {
+        simulated: cluster.now().since(now),
+        wall: since(start),
+        events: cluster.trace().events() - events,
+        datagrams: cluster.traffic().datagrams - datagrams,
+    }
+}
+
+/// A converged cluster with all its children.
+fn form(cluster: &mut Cluster, case: Case) {
+    for node in 0..case.nodes {
+        cluster.add_node(&format!("node-{node}"));
+    }
+    cluster.converge(PATIENCE);
+    for child in 0..case.children {
+        let _ = cluster.start(NodeIdx(child % case.nodes), spec(child));
+    }
+    cluster.run_for(Duration::from_secs(1));
+    cluster.converge(PATIENCE);
+}
+
+/// What a run is judged by is part of what it costs.
+fn judge(cluster: &mut Cluster) {
+    cluster.converge(PATIENCE);
+    let overlaps = cluster.journal().overlaps();
+    assert!(overlaps.is_empty(), "{} children ran twice at once", overlaps.len());
+}
+
+/// A few calls per second, a crash and a restart per minute.
+fn work(cluster: &mut Cluster, case: Case) {
+    let mut random = Random::stream(cluster.options().seed, "load");
+    let mut live: VecDeque<usize> = (0..case.children).collect();
+    let mut next = case.children;
+    let until = cluster.now() + case.duration;
+    let mut crash_at = cluster.now() + CRASH_INTERVAL / 4;
+    let mut down = None;
+    while cluster.now() < until {
+        let up = cluster.up();
+        let node = *random.pick(&up).expect("at most one node is down");
+        if random.chance(0.5) {
+            let _ = cluster.start(node, spec(next));
+            live.push_back(next);
+            next += 1;
+        } else if let Some(child) = live.pop_front() {
+            let _ = cluster.terminate(node, &id(child));
+        }
+        if cluster.now() >= crash_at {
+            crash_at = crash_at + CRASH_INTERVAL / 2;
+            down = match down.take() {
+                Some(node) => {
+                    cluster.restart(node);
+                    None
+                }
+                None => Some(node).inspect(|&node| cluster.crash(node)),
+            };
+        }
+        cluster.run_for(Duration::from_secs(1) / CALLS_PER_SECOND);
+    }
+    if let Some(node) = down.filter(|&node| cluster.state(node) == NodeState::Down) {
+        cluster.restart(node);
+    }
+}
+
+fn id(child: usize) -> String {
+    format!("child-{child}")
+}
+
+fn spec(child: usize) -> ChildSpec {
+    ChildSpec::raw(id(child), "kind", Vec::new()).expect("a short id")
+}
+
+fn peak_rss_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes << 10)
+}
