@@ -2,6 +2,7 @@
 //!
 //! Plain data. How a child *runs* is in [`crate::runtime`]; who runs it is decided in `proto`.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +31,7 @@ pub const ARGS_BYTES_MAX: usize = 64 * 1024;
 /// assert!(ChildId::new("").is_err());
 /// # Ok::<(), haulout::SpecError>(())
 /// ```
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ChildId(Arc<[u8]>);
 
 impl ChildId {
@@ -54,6 +55,19 @@ impl ChildId {
     /// Smaller than every id; only a bound for searches.
     pub(crate) fn lowest() -> Self {
         ChildId(Arc::from([].as_slice()))
+    }
+}
+
+impl Ord for ChildId {
+    /// By their bytes. Copies of one id, which most look-ups compare, are not read.
+    fn cmp(&self, other: &Self) -> Ordering {
+        if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.cmp(&other.0) }
+    }
+}
+
+impl PartialOrd for ChildId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

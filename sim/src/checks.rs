@@ -57,7 +57,7 @@ impl Cluster {
             return Err(format!("{} is starting, stopping or asking", self.name(*busy)));
         }
         let mut listing: Option<(NodeIdx, Vec<ChildInfo>)> = None;
-        for node in up {
+        for node in self.most_different_first(up) {
             let name = self.name(node).to_owned();
             let children = self.listing(node).ok_or_else(|| format!("{name} does not answer: it has not settled"))?;
             match &listing {
@@ -94,14 +94,26 @@ impl Cluster {
         }
     }
 
+    /// One node of each replicated state, then the others: nodes that do not agree yet are found by a few listings. All
+    /// are listed all the same, because what users see is what counts.
+    fn most_different_first(&self, up: Vec<NodeIdx>) -> Vec<NodeIdx> {
+        let mut roots = BTreeSet::new();
+        let is_new = |node: &NodeIdx| roots.insert(self.node(*node).and_then(|state| state.root(self.scope())));
+        let (mut order, others): (Vec<_>, Vec<_>) = up.into_iter().partition(is_new);
+        order.extend(others);
+        order
+    }
+
     fn members_agree(&self, up: &[NodeIdx]) -> Result<(), String> {
         let expected: BTreeSet<(&str, InstanceId)> =
             up.iter().filter_map(|&node| Some((self.name(node), self.instance(node)?))).collect();
         for &node in up {
-            let seen: BTreeSet<_> = self.members(node).iter().map(|member| (&*member.name, member.instance)).collect();
-            if let Some((name, _)) = expected.symmetric_difference(&seen).next() {
-                let name_of_viewer = self.name(node);
-                return Err(format!("{name_of_viewer} is not right about the member {name}"));
+            let seen = self.members(node).iter().map(|member| (&*member.name, member.instance));
+            // Both are ordered by name, so that the usual case needs no set.
+            if !seen.clone().eq(expected.iter().copied()) {
+                let seen: BTreeSet<_> = seen.collect();
+                let wrong = expected.symmetric_difference(&seen).next().map_or("somebody", |(name, _)| name);
+                return Err(format!("{} is not right about the member {wrong}", self.name(node)));
             }
             if let Some(member) = self.members(node).iter().find(|member| !member.settled || member.draining) {
                 return Err(format!("{} sees {} not settled, or draining", self.name(node), member.name));
@@ -143,14 +155,13 @@ fn same_listing(one: &str, expected: &[ChildInfo], other: &str, children: &[Chil
     if expected == children {
         return Ok(());
     }
-    let by_id = |children: &[ChildInfo]| -> BTreeMap<ChildId, ChildInfo> {
-        children.iter().map(|child| (child.id.clone(), child.clone())).collect()
-    };
-    let (left, right) = (by_id(expected), by_id(children));
-    let ids: BTreeSet<_> = left.keys().chain(right.keys()).collect();
-    let differing = ids.into_iter().find(|id| left.get(id) != right.get(id));
-    let Some(id) = differing else { return Err(format!("{one} and {other} list in different orders")) };
-    Err(format!("{one} lists {:?}, {other} lists {:?}", left.get(id), right.get(id)))
+    // Both are ordered by id, so the first place where they differ shows a child that only one of them has, or that
+    // they see differently.
+    let at = expected.iter().zip(children).take_while(|(left, right)| left == right).count();
+    let (left, right) = (expected.get(at), children.get(at));
+    let first = left.into_iter().chain(right).map(|child| &child.id).min();
+    let [left, right] = [left, right].map(|child| child.filter(|child| Some(&child.id) == first));
+    Err(format!("{one} lists {left:?}, {other} lists {right:?}"))
 }
 
 /// The overlaps that no fault explains. `reach` is how long a fault may have consequences after its end.

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use haulout::Event;
 use haulout::MemberInfo;
-use haulout::proto::{ConnId, InstanceId, Node, Output, RunId, ScopeId, Stats, StreamEvent, Time};
+use haulout::proto::{ConnId, InstanceId, Node, Output, Reply, RunId, ScopeId, Stats, StreamEvent, Time};
 
+use calls::LOOK;
 pub use calls::Request;
 pub use faults::{Packet, Verdict};
 pub(crate) use options::address;
@@ -64,6 +65,8 @@ pub struct Cluster {
     hook: Option<faults::Hook>,
     held: Vec<faults::Held>,
     captured: Vec<Datagram>,
+    /// The answer to a look.
+    seen: Option<Reply>,
 }
 
 /// The place of one node: it keeps its name and address over restarts.
@@ -149,6 +152,7 @@ impl Cluster {
             hook: None,
             held: Vec::new(),
             captured: Vec::new(),
+            seen: None,
             options,
         };
         cluster.note_loss();
@@ -365,7 +369,9 @@ impl Cluster {
                 process.node.handle_seeds(local, &seeds);
             }
             Input::Command(request, command) => {
-                self.trace.show(now, at, "command", &(request, &command));
+                if request != LOOK {
+                    self.trace.show(now, at, "command", &(request, &command));
+                }
                 process.node.command(local, request, *command);
             }
             Input::Cancel(request) => process.node.cancel(request),
@@ -436,6 +442,7 @@ impl Cluster {
                     self.queue.push(due, Happening::Child(at, boot, run));
                 }
             }
+            Output::Reply { request: LOOK, reply } => self.seen = Some(reply),
             Output::Reply { request, reply } => {
                 self.trace.show(now, at, "reply", &(request, &reply));
                 self.answered(at, request, reply);

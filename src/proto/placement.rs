@@ -77,6 +77,24 @@ pub fn owner<'a, T>(key: KeyHash, mut candidates: impl Iterator<Item = (&'a Cand
     Some(best)
 }
 
+/// The first candidate in rendezvous order of those that are eligible.
+///
+/// Asks only of candidates that would win so far, which of `n` in no particular order are about `ln n`.
+pub fn owner_among<'a, T: Copy>(
+    key: KeyHash,
+    candidates: impl Iterator<Item = (&'a Candidate, T)>,
+    mut is_eligible: impl FnMut(T) -> bool,
+) -> Option<T> {
+    let mut best: Option<(Rank<'_>, T)> = None;
+    for (candidate, value) in candidates {
+        let rank = candidate.rank(key);
+        if best.is_none_or(|(best, _)| rank.order(&best).is_lt()) && is_eligible(value) {
+            best = Some((rank, value));
+        }
+    }
+    best.map(|(_, value)| value)
+}
+
 /// All candidates in rendezvous order, the owner first.
 pub fn order<'a, T>(key: KeyHash, candidates: impl Iterator<Item = (&'a Candidate, T)>) -> Vec<T> {
     let mut ranked: Vec<_> = candidates.map(|(candidate, value)| (candidate.rank(key), value)).collect();

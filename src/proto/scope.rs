@@ -539,10 +539,8 @@ impl Scope {
 
     /// Every claim on a child.
     pub(crate) fn claims(&self, key: &ChildKey) -> Vec<(InstanceId, Dot, Arc<Claim>)> {
-        let first = OwnedKey::claim(key, InstanceId::new(0));
-        let last = OwnedKey::claim(key, InstanceId::new(u64::MAX));
         self.owned
-            .range(first..=last)
+            .range(OwnedKey::claims(key))
             .filter_map(|(key, record)| match &record.value {
                 Owned::Claim(claim) => Some((key.instance(), record.dot, claim.clone())),
                 Owned::Member(_) => None,
@@ -616,10 +614,6 @@ pub(crate) fn member_info(instance: InstanceId, member: &ScopeMember) -> MemberI
         draining: record.draining,
     }
 }
-
-/// Children that the audit looks at in one sync: see [`Scope::sync`]. At the default interval a million children are
-/// looked at in an hour and a half, for about a thousandth of a core.
-pub(crate) const AUDIT_PER_SYNC: usize = 1_000;
 
 /// How long something lasted, for the statistics of duplicates.
 pub(crate) fn nanos(from: Time, to: Time) -> u64 {

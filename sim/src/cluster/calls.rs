@@ -14,6 +14,9 @@ use crate::history::Call;
 #[must_use = "wait for the answer, or say that nobody does"]
 pub struct Request(pub RequestId);
 
+/// The request of every look; calls count from 0.
+pub(super) const LOOK: RequestId = RequestId(u64::MAX);
+
 /// How long a call may take before the simulation gives up; longer than any timeout of a node.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -113,17 +116,19 @@ impl Cluster {
         }
     }
 
-    /// The listing of a node if it gives one at once: a node that has not settled makes its users wait.
+    /// The listing of a node if it gives one at once: a node that has not settled makes its users wait. A look is no
+    /// call of a user: it leaves nothing in the history and in the trace.
     pub fn listing(&mut self, node: NodeIdx) -> Option<Vec<ChildInfo>> {
-        let scope = self.scope();
-        let request = self.send(node, Command::WhichChildren { scope, which: Which::Global });
-        if self.reply(request).is_none() {
-            self.cancel(request);
-        }
-        match &mut self.history.calls[request.0.0 as usize].answer {
-            // The list is taken out of the history, which would otherwise grow with every look.
-            Some((_, Reply::Children(children))) => Some(std::mem::take(children)),
-            _ => None,
+        let (scope, which) = (self.scope(), Which::Global);
+        let boot = self.slots[node.0].process.as_ref()?.boot;
+        self.feed(node, boot, Input::Command(LOOK, Box::new(Command::WhichChildren { scope, which })));
+        match self.seen.take() {
+            Some(Reply::Children(children)) => Some(children),
+            Some(_) => None,
+            None => {
+                self.feed(node, boot, Input::Cancel(LOOK));
+                None
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! What is replicated: desired children, and what each member says of itself.
 
+use std::cmp::Ordering;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -89,6 +91,11 @@ impl OwnedKey {
         OwnedKey { position: child.hash, child: Some(child.id.clone()), instance }
     }
 
+    /// Every claim on a child.
+    pub fn claims(child: &ChildKey) -> RangeInclusive<OwnedKey> {
+        OwnedKey::claim(child, InstanceId::new(0))..=OwnedKey::claim(child, InstanceId::new(u64::MAX))
+    }
+
     /// The record of an instance about itself.
     pub fn member(instance: InstanceId) -> Self {
         OwnedKey { position: mix(instance.get()), child: None, instance }
@@ -97,6 +104,11 @@ impl OwnedKey {
     /// The writer.
     pub fn instance(&self) -> InstanceId {
         self.instance
+    }
+
+    /// How this stands to the claims on a child: before them, one of them, or after them.
+    pub fn order(&self, child: &ChildKey) -> Ordering {
+        self.position.cmp(&child.hash).then_with(|| self.child.as_ref().cmp(&Some(&child.id)))
     }
 
     /// The child, if this is a claim.

@@ -4,9 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use super::Scope;
 use crate::info::{ChildInfo, ChildState, Location, Which};
-use crate::proto::group::{ChildKey, Claim, ClaimState};
+use crate::proto::group::{ChildKey, Claim, ClaimState, Desired, Owned, OwnedKey, Record};
 use crate::proto::shared::Shared;
-use crate::proto::supervision::Local;
+use crate::proto::supervision::{Child, Local};
 use crate::proto::{Dot, Epoch, InstanceId, Reply};
 
 fn state_of(claim: &Claim) -> ChildState {
@@ -19,40 +19,70 @@ fn state_of(claim: &Claim) -> ChildState {
     }
 }
 
+fn claim_of<'a>((key, record): (&OwnedKey, &'a Record<Owned>)) -> Option<(InstanceId, &'a Claim)> {
+    match &record.value {
+        Owned::Claim(claim) => Some((key.instance(), claim)),
+        Owned::Member(_) => None,
+    }
+}
+
+/// The claim that says best what a child is doing: what runs comes before what does not, then the latest run.
+fn best<'a>(claims: impl Iterator<Item = (InstanceId, &'a Claim)>) -> Option<(InstanceId, &'a Claim)> {
+    claims
+        .filter(|(_, claim)| claim.is_live())
+        .max_by_key(|(instance, claim)| (claim.state == ClaimState::Running, claim.epoch, *instance))
+}
+
 impl Scope {
     /// The children that a user asked for, ordered by id.
     pub(super) fn list(&self, which: Which) -> Vec<ChildInfo> {
-        let mut children: Vec<ChildInfo> = match which {
-            Which::Global => self.children.keys().filter_map(|key| self.info(key, None)).collect(),
+        let mut children = match which {
+            Which::Global => self.list_all(),
             Which::Local => {
                 let local = self.children.iter().filter(|(_, child)| matches!(child.local, Local::Active(_)));
-                local.filter_map(|(key, _)| self.info(key, Some(self.me))).collect()
+                local.filter_map(|(key, child)| self.local_info(key, child)).collect()
             }
         };
         children.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         children
     }
 
-    /// The claim that says best what a child is doing: what runs comes before what does not, then the latest run.
-    fn best_claim(&self, key: &ChildKey, only: Option<InstanceId>) -> Option<(InstanceId, std::sync::Arc<Claim>)> {
-        self.claims(key)
-            .into_iter()
-            .filter(|(instance, _, claim)| claim.is_live() && only.is_none_or(|only| only == *instance))
-            .max_by_key(|(instance, _, claim)| (claim.state == ClaimState::Running, claim.epoch, *instance))
-            .map(|(instance, _, claim)| (instance, claim))
+    /// Every child: one walk over the three maps, which are in one order.
+    fn list_all(&self) -> Vec<ChildInfo> {
+        let mut records = self.desired.iter().peekable();
+        let mut owned = self.owned.iter().peekable();
+        let mut children = Vec::with_capacity(self.children.len());
+        for (key, child) in &self.children {
+            while records.next_if(|(other, _)| *other < key).is_some() {}
+            let record = records.next_if(|(other, _)| *other == key).map(|(_, record)| record);
+            while owned.next_if(|(other, _)| other.order(key).is_lt()).is_some() {}
+            let claims = std::iter::from_fn(|| owned.next_if(|(other, _)| other.order(key).is_eq()));
+            children.extend(self.info(key, child, record, best(claims.filter_map(claim_of))));
+        }
+        children
     }
 
-    fn info(&self, key: &ChildKey, only: Option<InstanceId>) -> Option<ChildInfo> {
-        let record = self.desired.get(key);
-        let claim = self.best_claim(key, only);
-        let running = match &self.children.get(key)?.local {
+    fn local_info(&self, key: &ChildKey, child: &Child) -> Option<ChildInfo> {
+        let mine = OwnedKey::claim(key, self.me);
+        let claim = self.owned.get(&mine).and_then(|record| claim_of((&mine, record)));
+        self.info(key, child, self.desired.get(key), best(claim.into_iter()))
+    }
+
+    fn info(
+        &self,
+        key: &ChildKey,
+        child: &Child,
+        record: Option<&Record<Desired>>,
+        claim: Option<(InstanceId, &Claim)>,
+    ) -> Option<ChildInfo> {
+        let running = match &child.local {
             Local::Active(run) => Some(run),
             Local::Idle | Local::Waiting(_) => None,
         };
         let spec = record.map(|record| &record.value.spec).or(running.map(|run| &run.spec))?;
         let Some((instance, claim)) = claim else {
             let record = record?;
-            let state = match self.owner(key) {
+            let state = match child.owner {
                 Some(_) => ChildState::Pending,
                 None => ChildState::Unplaced(self.unplaced_reason(key, spec, record.dot)),
             };
@@ -71,7 +101,7 @@ impl Scope {
             id: key.id().clone(),
             kind: spec.kind.clone(),
             node: self.name_of(instance),
-            state: state_of(&claim),
+            state: state_of(claim),
             epoch: claim.epoch,
             since: SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(claim.since_ms)),
             restarts: claim.restarts,
@@ -81,8 +111,8 @@ impl Scope {
 
     /// Where a child runs.
     pub(super) fn locate(&self, key: &ChildKey) -> Option<Location> {
-        let (instance, claim) = self.best_claim(key, None)?;
-        self.location(instance, &claim)
+        let (instance, claim) = best(self.owned.range(OwnedKey::claims(key)).filter_map(claim_of))?;
+        self.location(instance, claim)
     }
 
     fn location(&self, instance: InstanceId, claim: &Claim) -> Option<Location> {

@@ -44,12 +44,11 @@ impl Scope {
 
     pub(crate) fn find_owner(&self, key: &ChildKey, spec: &Spec, life: Dot) -> Option<InstanceId> {
         let decliners = self.decliners(key, life);
-        let eligible = self
-            .members
-            .iter()
-            .filter(|(instance, member)| member.is_eligible(spec) && !decliners.contains(instance))
-            .map(|(&instance, member)| (&member.candidate, instance));
-        placement::owner(key.hash(), eligible)
+        let candidates = self.members.iter().map(|(instance, member)| (&member.candidate, (instance, member)));
+        let owner = placement::owner_among(key.hash(), candidates, |(instance, member)| {
+            member.is_eligible(spec) && !decliners.contains(instance)
+        });
+        owner.map(|(&instance, _)| instance)
     }
 
     /// Members that declined this life. Nearly always none, so the search is skipped while nobody declined anything.
