@@ -125,7 +125,8 @@ impl Scope {
         let now = cx.now;
         let wall_ms = cx.wall_ms();
         let Some(Local::Active(run)) = self.children.get_mut(key).map(|child| &mut child.local) else { return };
-        let Some((dot, _)) = life.filter(|(_, spec)| *spec == run.spec) else {
+        let is_replaced = |spec: &Arc<Spec>| *spec != run.spec && !cx.sabotage.lacks(Rule::UpdateEndsRun);
+        let Some((dot, _)) = life.filter(|(_, spec)| !is_replaced(spec)) else {
             self.stop_run(cx, key);
             return;
         };
@@ -149,6 +150,7 @@ impl Scope {
         }
         if run.duplicate_since.is_none() {
             let running = foreign.iter().map(|(.., claim)| claim.since_ms).min().unwrap_or(wall_ms);
+            cx.stats.claim_conflicts += u64::from(is_owner);
             let ago = Duration::from_millis(wall_ms.saturating_sub(running));
             run.duplicate_since = Some((now - ago).max(run.started));
         }
@@ -160,6 +162,7 @@ impl Scope {
         if is_superseded && run.phase != Phase::Backoff && run.spec.restart != Restart::Temporary {
             // Whoever holds the epoch of this run may have been fenced off already: the later run is the one to keep
             // until the owner, if that is this node, starts a still later one.
+            cx.stats.yields += 1;
             self.stop_run(cx, key);
         } else if is_owner && run.spec.restart != Restart::Temporary && !cx.sabotage.lacks(Rule::Challenge) {
             self.challenge(cx, key);
@@ -170,6 +173,7 @@ impl Scope {
     pub(crate) fn start_run(&mut self, cx: &mut Shared, key: &ChildKey) {
         let Some((life, birth, spec, run)) = self.life(key) else { return };
         if spec.restart == Restart::Temporary && run > 0 {
+            cx.stats.temporaries_ended += 1;
             self.stop_waiting(key);
             self.remove_desired(cx, key, None);
             return;
@@ -203,12 +207,13 @@ impl Scope {
     /// Starts the next run of a child that this node holds.
     fn launch(&mut self, cx: &mut Shared, key: &ChildKey) {
         let Some((life, birth, _, heard)) = self.life(key) else { return };
+        let rises = !cx.sabotage.lacks(Rule::RestartRaisesEpoch);
         let Some(Local::Active(run)) = self.children.get_mut(key).map(|child| &mut child.local) else { return };
         run.run = cx.next_run();
         run.life = life;
         run.phase = Phase::Starting;
         run.started = cx.now;
-        run.epoch = Epoch { birth, run: heard.saturating_add(1) };
+        run.epoch = Epoch { birth, run: heard.saturating_add(u32::from(rises || run.restarts == 0)) };
         let start =
             StartChild { scope: self.id, run: run.run, id: key.id().clone(), spec: run.spec.clone(), epoch: run.epoch };
         if let Some(value) = self.desired.value_mut(key) {
@@ -295,6 +300,7 @@ impl Scope {
             self.end_run(cx, key);
             return;
         }
+        cx.stats.declines += 1;
         tracing::warn!(child = %key.id(), %error, "this node does not understand a child's arguments");
         run.last_error = Some(error.clone());
         self.write_claim(cx, key, ClaimState::Declined);
@@ -354,6 +360,7 @@ impl Scope {
     fn restart(&mut self, cx: &mut Shared, key: &ChildKey) {
         let now = cx.now;
         let is_resyncing = self.is_resyncing();
+        let is_limited = !cx.sabotage.lacks(Rule::IntensityIsLimited);
         let Some(Local::Active(run)) = self.children.get_mut(key).map(|child| &mut child.local) else { return };
         let window = run.spec.max_restart_window;
         while run.recent.front().is_some_and(|restart| now.since(*restart) > window) {
@@ -363,7 +370,8 @@ impl Scope {
             run.backoffs = 0;
         }
         // A child that has had to wait gets one try per pause until a run has outlasted the window.
-        if is_resyncing || run.backoffs > 0 || run.recent.len() >= run.spec.max_restarts as usize {
+        let is_too_often = run.backoffs > 0 || run.recent.len() >= run.spec.max_restarts as usize;
+        if is_resyncing || (is_too_often && is_limited) {
             self.back_off(cx, key);
             return;
         }
@@ -488,6 +496,7 @@ impl Scope {
                 wrong.push(key.clone());
             }
         }
+        cx.stats.audited += looked_at as u64;
         for key in wrong {
             cx.stats.audit_repairs += 1;
             tracing::error!(child = %key.id(), "the audit found a child in a wrong state: this is a bug");
