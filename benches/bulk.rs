@@ -61,6 +61,7 @@ impl Trio {
                 seed: [node as u8; 32],
                 wall_ms_at_zero: 0,
                 sabotage: Sabotage::default(),
+                fault_sites: Default::default(),
             };
             let mut node = Node::new(&config, birth, trio.now).expect("a valid configuration");
             let setup = ScopeSetup {

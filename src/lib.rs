@@ -112,7 +112,8 @@
 //!
 //! # Features
 //!
-//! `runtime` (default): the tokio side. Without it only the deterministic state machine is built, for the simulator.
+//! - `runtime` (default): the tokio side. Without it only the deterministic state machine is built, for the simulator.
+//! - `simulation`: for `haulout-sim` only. It lets a simulated node leave out rules of the protocol and do what is rare.
 
 // Compiles the examples of the README with the other documentation tests.
 #[cfg(all(doctest, feature = "runtime"))]

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use haulout::proto::{Rule, Sabotage};
+use haulout::proto::{FaultSites, Rule, Sabotage, Site};
 use haulout_sim::bench::{CASES, Case, measure};
 use haulout_sim::mutants::{Trial, findings, rule_named};
 use haulout_sim::{SwarmOptions, swarm};
@@ -38,6 +38,16 @@ struct Run {
     /// Takes out a rule of the protocols, to see what it is for; may be repeated.
     #[arg(long, value_name = "RULE", value_parser = rule_named)]
     without: Vec<Rule>,
+    /// Lets a fault site inside the nodes fire with this probability; may be repeated.
+    #[arg(long, value_name = "SITE=PROBABILITY", value_parser = fault_site)]
+    fault: Vec<(Site, f64)>,
+}
+
+/// `full-exchange=0.1`.
+fn fault_site(text: &str) -> Result<(Site, f64), String> {
+    let (site, probability) = text.split_once('=').ok_or("name a site and a probability: full-exchange=0.1")?;
+    let probability = probability.parse().map_err(|error| format!("{probability:?}: {error}"))?;
+    Ok((site.parse()?, probability))
 }
 
 #[derive(Args)]
@@ -103,6 +113,8 @@ fn run_seed(run: &Run) -> ExitCode {
     let mut options = SwarmOptions::draw(run.seed, usize::from(size.nodes), size.children as usize);
     options.duration = size.duration;
     options.sabotage = run.without.iter().fold(Sabotage::default(), |sabotage, rule| sabotage.and(*rule));
+    options.fault_sites =
+        run.fault.iter().fold(FaultSites::default(), |sites, (site, probability)| sites.with(*site, *probability));
     println!("seed={} {options}", run.seed);
     // A panic means a bug in a node; its message is printed by the panic hook, and the seed is what counts here.
     match catch_unwind(AssertUnwindSafe(|| swarm(run.seed, options))) {
@@ -114,8 +126,9 @@ fn run_seed(run: &Run) -> ExitCode {
         Err(_) => println!("FAILED panic seed={}", run.seed),
     }
     let without: String = run.without.iter().map(|rule| format!(" --without {rule:?}")).collect();
+    let faults: String = run.fault.iter().map(|(site, chance)| format!(" --fault {site}={chance}")).collect();
     println!(
-        "reproduce: cargo run --release -p haulout-sim -- run --seed {} --nodes {} --children {} --duration {}{without}",
+        "reproduce: cargo run --release -p haulout-sim -- run --seed {} --nodes {} --children {} --duration {}{without}{faults}",
         run.seed,
         size.nodes,
         size.children,

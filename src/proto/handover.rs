@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::group::{ChildKey, OwnedKey};
 use super::outbox::encode;
 use super::scope::Scope;
-use super::shared::{Alarm, Shared};
+use super::shared::{Alarm, RTT_GUESS, Shared};
 use super::supervision::{Asker, Local, Phase};
 use super::wire::{Answer, Ask, INLINE_SPEC_BYTES_MAX, Life, Message, ScopeMessage, Verdict};
-use super::{Dot, Identity, InstanceId, Rule, Time, Wakeup};
+use super::{Dot, Identity, InstanceId, Rule, Site, Time, Wakeup};
 use crate::child::Restart;
 
 /// From this attempt on an Ask also goes through two other members: the direct way may be cut.
@@ -174,20 +174,22 @@ impl Scope {
             cx.stats.asks_sent += 1;
             cx.peer(target.instance).unanswered_since.get_or_insert(now);
             cx.send_scoped(target, self.id, ask.clone());
-            if attempt >= RELAY_FROM_ATTEMPT {
-                self.relay(cx, target, &ask);
+            if attempt >= RELAY_FROM_ATTEMPT || (attempt == 1 && cx.sites.fires(Site::RelayAtOnce)) {
+                cx.stats.asks_relayed += self.relay(cx, target, &ask);
             }
         }
     }
 
-    /// Sends a message through two other members too.
-    pub(crate) fn relay(&self, cx: &mut Shared, target: Identity, message: &ScopeMessage) {
+    /// Sends a message through two other members too; through how many there are.
+    pub(crate) fn relay(&self, cx: &mut Shared, target: Identity, message: &ScopeMessage) -> u64 {
         let relays = cx.membership.sample(RELAYS + 1);
         let bytes = self.relayed_bytes(cx, target.instance, message);
+        let mut sent = 0;
         for relay in relays.into_iter().filter(|relay| relay.instance != target.instance).take(RELAYS) {
-            cx.stats.asks_relayed += 1;
+            sent += 1;
             cx.send(relay, &Message::Relay(target, bytes.clone()));
         }
+        sent
     }
 
     /// The messages that make sense of one message on its own.
@@ -239,6 +241,9 @@ impl Scope {
         if cx.sabotage.lacks(Rule::ClaimsAreHints) && !self.foreign_claims(key).is_empty() {
             return false;
         }
+        if cx.sabotage.lacks(Rule::OnlyAnswersCount) && may_excuse {
+            silent.clear();
+        }
         if !silent.is_empty() && (!may_excuse || !self.are_excused(cx, key, &silent)) {
             return false;
         }
@@ -275,6 +280,7 @@ impl Scope {
                 predecessor: None,
             };
             run.challenge = Some(Box::new(round));
+            cx.stats.challenges += 1;
             self.unstable.insert(key.clone());
             self.ask_again(cx, key, number);
         }
@@ -412,7 +418,7 @@ impl Scope {
             return;
         }
         let rtt = cx.now.since(sent);
-        cx.rtt = (cx.rtt * 7 + rtt) / 8;
+        cx.rtt = if cx.sites.fires(Site::ForgetRtt) { RTT_GUESS } else { (cx.rtt * 7 + rtt) / 8 };
         let known = round.frees.entry(from.instance).or_insert(until);
         *known = (*known).max(until);
         self.void_claims(cx, key, from.instance);
@@ -431,6 +437,7 @@ impl Scope {
         let Some(round) = self.round_of(key) else { return };
         let lacking = cx.membership.active().len().saturating_sub(round.frees.len());
         if lacking > 0 && lacking == claimers.len() && round.attempt == 1 {
+            cx.stats.claimers_asked_last += 1;
             self.send_asks(cx, key, &claimers);
         }
     }

@@ -12,7 +12,7 @@ use super::{ConnId, Identity, InstanceId, Output, Stats, Time};
 /// A handshake that takes longer has met something that is not haulout, or a host that died.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A stream that carried nothing for so long is closed.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How far a stream is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -237,10 +237,10 @@ impl Links {
         }
     }
 
-    /// Closes what is idle or never shook hands. Returns whose streams were closed.
-    pub(crate) fn sweep(&mut self, now: Time, out: &mut VecDeque<Output>) -> Vec<InstanceId> {
+    /// Closes what is idle for so long or never shook hands. Returns whose streams were closed.
+    pub(crate) fn sweep(&mut self, now: Time, idle_max: Duration, out: &mut VecDeque<Output>) -> Vec<InstanceId> {
         let is_over = |link: &Link| {
-            let limit = if link.stage == Stage::Open { IDLE_TIMEOUT } else { HANDSHAKE_TIMEOUT };
+            let limit = if link.stage == Stage::Open { idle_max } else { HANDSHAKE_TIMEOUT };
             now.since(link.used) >= limit
         };
         let over: Vec<_> = self.links.iter().filter(|(_, link)| is_over(link)).map(|(&conn, _)| conn).collect();

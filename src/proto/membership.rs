@@ -645,6 +645,7 @@ impl Membership {
         if self.renewals.len() > RENEWALS_MAX {
             self.renewals.clear();
             self.silent_until = Some(now + CONFLICT_PAUSE);
+            stats.address_conflicts += 1;
             self.changes.push_back(Change::AddressConflict);
         } else {
             self.changes.push_back(Change::Rejoined);

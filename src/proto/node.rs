@@ -8,17 +8,18 @@ use std::time::Duration;
 use chacha20::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-use super::links::Links;
+use super::links::{IDLE_TIMEOUT, Links};
 use super::membership::{Change, Membership, Standing};
 use super::outbox::{Gossip, Outbox, encode};
 use super::scope::Scope;
-use super::shared::{Alarm, Shared};
+use super::shared::{Alarm, RTT_GUESS, Shared};
+use super::sites::Sites;
 use super::timer::Timers;
 use super::transmits::Transmits;
 use super::wire::{Head, Message};
 use super::{
-    ChildEvent, Command, ConnId, Identity, InstanceId, Output, Reply, RequestId, Rule, RunId, Sabotage, ScopeId,
-    ScopeSetup, Stats, StreamEvent, Time, Transmit, Wakeup,
+    ChildEvent, Command, ConnId, FaultSites, Identity, InstanceId, Output, Reply, RequestId, Rule, RunId, Sabotage,
+    ScopeId, ScopeSetup, Site, Stats, StreamEvent, Time, Transmit, Wakeup,
 };
 use crate::child::NAME_BYTES_MAX;
 use crate::config::{Config, ConfigError};
@@ -69,6 +70,8 @@ pub struct Birth {
     pub wall_ms_at_zero: u64,
     /// Test switches, all off in production.
     pub sabotage: Sabotage,
+    /// Fault sites, all off in production.
+    pub fault_sites: FaultSites,
 }
 
 impl Node {
@@ -89,6 +92,7 @@ impl Node {
             name,
             wall_ms_at_zero: birth.wall_ms_at_zero,
             sabotage: birth.sabotage,
+            sites: Sites::new(birth.fault_sites, birth.instance),
             rng,
             membership: Membership::new(me, config, birth.sabotage, swim_seed, now),
             head: Head::new(&config.cluster),
@@ -101,7 +105,7 @@ impl Node {
             timers: Timers::default(),
             stats: Stats::default(),
             peers: BTreeMap::new(),
-            rtt: Duration::from_millis(2),
+            rtt: RTT_GUESS,
             runs: 0,
             via: None,
             draining: false,
@@ -228,18 +232,31 @@ impl Node {
 
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Option<Output> {
+        // The answer to a listing and the farewell end the input that they belong to: callers may rely on that.
+        match self.cx.outputs.front() {
+            None => self.cx.sites.outputs_taken(),
+            Some(Output::Reply { .. }) => {}
+            Some(_) if !self.has_left && self.cx.sites.withholds_output() => return None,
+            Some(_) => {}
+        }
         self.cx.outputs.pop_front()
     }
 
     /// When to call `handle_timeout`, and why.
     pub fn poll_timeout(&self) -> Option<(Time, Wakeup)> {
-        let earliest = [self.cx.timers.next(), self.cx.membership.poll_timeout()];
+        let withheld = self.cx.sites.is_withholding().then_some((self.cx.now, Wakeup::Call));
+        let earliest = [withheld, self.cx.timers.next(), self.cx.membership.poll_timeout()];
         if self.has_left { None } else { earliest.into_iter().flatten().min() }
     }
 
     /// Counters since the start.
     pub fn stats(&self) -> &Stats {
         &self.cx.stats
+    }
+
+    /// How often each fault site fired.
+    pub fn sites_fired(&self) -> impl Iterator<Item = (Site, u64)> + use<> {
+        self.cx.sites.fired()
     }
 
     /// The identity under which the others know this node.
@@ -280,7 +297,9 @@ impl Node {
         let due = self.poll_timeout().map_or(now, |(at, _)| at);
         let lateness = now.since(due.max(self.cx.now));
         self.cx.now = self.cx.now.max(now);
+        self.cx.sites.release_outputs();
         if lateness >= self.cx.config.profile.ask_ttl() / 2 && !self.has_left {
+            self.cx.stats.pauses += 1;
             tracing::warn!(?lateness, "this process stood still");
             self.cx.membership.handle_pause(now);
             if !self.cx.sabotage.lacks(Rule::PauseVoidsRounds) {
@@ -376,7 +395,8 @@ impl Node {
 
     fn sweep(&mut self) {
         self.cx.sweep_set = false;
-        for peer in self.cx.links.sweep(self.cx.now, &mut self.cx.outputs) {
+        let idle_max = if self.cx.sites.fires(Site::CloseStream) { Duration::from_secs(1) } else { IDLE_TIMEOUT };
+        for peer in self.cx.links.sweep(self.cx.now, idle_max, &mut self.cx.outputs) {
             self.stream_lost(peer);
         }
         self.set_sweep();

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::wire::{DATAGRAM_BYTES_MAX, HEAD_BYTES, Message, ScopeMessage};
+use super::wire::{HEAD_BYTES, Message, OPEN_BYTES_MAX, ScopeMessage};
 use super::{Identity, InstanceId, ScopeId};
 
 /// Bytes of a batch above which it takes the stream: two datagrams per pair of members and flush, so that a burst
@@ -13,7 +13,7 @@ use super::{Identity, InstanceId, ScopeId};
 const DATAGRAM_BATCH_BYTES_MAX: usize = 2 * MESSAGES_BYTES_MAX;
 
 /// What fits into a datagram beside the head, the sender (at most 34 bytes), a scope and its lead.
-pub(crate) const MESSAGES_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - HEAD_BYTES - 64;
+pub(crate) const MESSAGES_BYTES_MAX: usize = OPEN_BYTES_MAX - HEAD_BYTES - 64;
 
 /// Rumours kept at once. Beyond, anti-entropy is the better way, and the newest are left to it.
 const RUMOURS_MAX: usize = 1_024;

@@ -1,11 +1,13 @@
 //! Rules of the two protocols that a test can take out, to show that something notices.
 //!
-//! Each is a row of the tables "without it" of the protocols' descriptions: the tests play its counterexample, and
-//! the simulator has to find it from seeds. In production nothing is taken out; asking costs one bit test.
+//! Each is a row of the tables "without it" of the protocols' descriptions, or a bug that is easily made: the tests
+//! play its counterexample, and the simulator has to find it from seeds. Without the feature `simulation` nothing can
+//! be taken out: [`Sabotage::lacks`] is `false` to the compiler, and what depends on it is not even built.
 
+use super::named::named;
+
+named! {
 /// A rule that can be taken out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
 pub enum Rule {
     /// The owner asks before it starts.
     Ask,
@@ -61,63 +63,68 @@ pub enum Rule {
     ExchangeTable,
     /// A child that completed is done for ever.
     CompletedIsDone,
+    /// Only an answer counts, not that the question was sent: what was sent may be lost.
+    OnlyAnswersCount,
+    /// A node that the others had declared down voids every round.
+    RejoinVoidsRounds,
+    /// What a member claims is void when it is down.
+    DownVoidsClaims,
+    /// Only what active members claim is taken.
+    ClaimsOfActiveOnly,
+    /// The highest run of a life is remembered beyond the claim that told of it.
+    RunOutlivesClaim,
+    /// A restart in place has a higher epoch.
+    RestartRaisesEpoch,
+    /// A child that fails too often backs off.
+    IntensityIsLimited,
+    /// A run ends when the spec that it runs was replaced.
+    UpdateEndsRun,
+    /// A node goes only when nothing runs on it any more.
+    LeaveWaitsForChildren,
+    /// A node settles beside settled members only when it has pulled the state of one.
+    SettleByExchange,
+    /// A start-up child has one dot on every node.
+    StartupIsOneLife,
+    /// A birth counts on from the births heard of, and is no time of a clock.
+    BirthIsNoClock,
+    /// Of two concurrent writes the one of the higher birth is kept.
+    HigherBirthWins,
+    /// Of two concurrent writes of one birth the one of the higher dot is kept.
+    TiesByDot,
+    /// What was seen and is not held was removed, and is never taken again.
+    RemovedStaysRemoved,
+    /// In an exchange, what the other one has seen and does not hold is removed here too.
+    ExchangeRemoves,
+}
 }
 
 /// Which rules are taken out. The default, and the only thing for production: none.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct Sabotage(u32);
+pub struct Sabotage(u64);
 
 impl Sabotage {
     /// Every rule that can be taken out.
-    pub const ALL: [Rule; 27] = [
-        Rule::Ask,
-        Rule::AskAll,
-        Rule::FreeOnlyWhenStopped,
-        Rule::StopOnlyWhenAsked,
-        Rule::AnswersCarryMembers,
-        Rule::AnswersCarryLife,
-        Rule::AnswersBoundToRound,
-        Rule::DownVoidsRound,
-        Rule::FreeExpires,
-        Rule::PauseVoidsRounds,
-        Rule::Challenge,
-        Rule::RetryAsks,
-        Rule::ClaimsAreHints,
-        Rule::TemporaryStays,
-        Rule::YieldToLaterRun,
-        Rule::SeenAsRanges,
-        Rule::BirthAboveTop,
-        Rule::OverReplaced,
-        Rule::RememberUnheld,
-        Rule::AdoptAtEnd,
-        Rule::IgnoreWhilePulling,
-        Rule::NeverPrune,
-        Rule::SuspectTimerFilter,
-        Rule::BuddyMessages,
-        Rule::KeepSeeking,
-        Rule::ExchangeTable,
-        Rule::CompletedIsDone,
-    ];
+    pub const ALL: [Rule; Rule::ALL.len()] = Rule::ALL;
 
     /// Everything but this rule.
     pub const fn without(rule: Rule) -> Self {
-        Sabotage(1 << rule as u32)
+        Sabotage(1 << rule as u64)
     }
 
     /// This rule taken out too.
     #[must_use]
     pub const fn and(self, rule: Rule) -> Self {
-        Sabotage(self.0 | 1 << rule as u32)
+        Sabotage(self.0 | 1 << rule as u64)
     }
 
     /// Whether a rule is taken out.
     pub(crate) const fn lacks(self, rule: Rule) -> bool {
-        self.0 & (1 << rule as u32) != 0
+        cfg!(feature = "simulation") && self.0 & (1 << rule as u64) != 0
     }
 }
 
 impl std::fmt::Debug for Sabotage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_set().entries(Sabotage::ALL.iter().filter(|rule| self.lacks(**rule))).finish()
+        f.debug_set().entries(Rule::ALL.iter().filter(|rule| self.lacks(**rule))).finish()
     }
 }

@@ -190,7 +190,8 @@ impl Scope {
 
     /// Instances are not active any more: what they said of themselves is void.
     pub(crate) fn members_down(&mut self, cx: &mut Shared, gone: &BTreeSet<InstanceId>) {
-        let forgotten = self.owned.forget_writers(|writer| gone.contains(&writer));
+        let is_void = |writer| gone.contains(&writer) && !cx.sabotage.lacks(Rule::DownVoidsClaims);
+        let forgotten = self.owned.forget_writers(is_void);
         for (key, record) in forgotten {
             self.note_owned_gone(cx, &key, &record);
         }
@@ -300,7 +301,10 @@ impl Scope {
     pub(crate) fn take_delete(&mut self, cx: &mut Shared, key: &ChildKey, dot: Dot, birth: u64) {
         if self.desired.is_forged(dot) {
             self.refuse_forged(cx, dot);
-        } else if let Some(removed) = self.desired.delete(key, dot, birth) {
+            return;
+        }
+        cx.stats.removed_unheld += u64::from(!self.desired.seen().contains(dot));
+        if let Some(removed) = self.desired.delete(key, dot, birth) {
             self.desired_changed(cx, key.clone(), Some(removed));
         }
     }
@@ -308,6 +312,8 @@ impl Scope {
     /// The record of a child changed or went; `displaced` is what was held before.
     pub(crate) fn desired_changed(&mut self, cx: &mut Shared, key: ChildKey, displaced: Option<Record<Desired>>) {
         let held = self.desired.get(&key);
+        let over = held.filter(|new| new.dot.writer != self.me).and_then(|new| new.over);
+        cx.stats.replaced_over += u64::from(over.is_some() && over == displaced.as_ref().map(|old| old.dot));
         if let Some(old) = &displaced
             && old.dot.writer == self.me
             && let Some(new) = held
@@ -315,6 +321,7 @@ impl Scope {
             && new.value.spec != old.value.spec
         {
             let lost = Box::new(Spec::clone(&old.value.spec));
+            cx.stats.starts_lost += 1;
             cx.event(self.id, Event::StartLost { id: key.id().clone(), lost });
         }
         let is_same_kind = matches!((&displaced, held), (Some(old), Some(new)) if old.value.spec == new.value.spec);
@@ -349,7 +356,8 @@ impl Scope {
             return;
         }
         let is_shaped = key.child().is_some() == matches!(record.value, Owned::Claim(_));
-        if record.dot.writer != writer || !is_shaped || cx.membership.identity_of(writer).is_none() {
+        let is_active = cx.membership.identity_of(writer).is_some() || cx.sabotage.lacks(Rule::ClaimsOfActiveOnly);
+        if record.dot.writer != writer || !is_shaped || !is_active {
             cx.stats.refused_not_member += 1;
             return;
         }
@@ -379,21 +387,22 @@ impl Scope {
         let Some(record) = self.owned.get(key).cloned() else { return };
         match (&record.value, key.child()) {
             (Owned::Member(_), None) => self.note_member(cx, key.instance(), &record),
-            (Owned::Claim(claim), Some(child)) => self.note_claim(key, &child, claim),
+            (Owned::Claim(claim), Some(child)) => self.note_claim(cx, key, &child, claim),
             _ => cx.stats.refused_malformed += 1,
         }
     }
 
     /// The highest run of a life outlives the claim that told of it, so that epochs rise across a failover.
-    fn note_run(&mut self, child: &ChildKey, claim: &Claim) {
-        let is_same = self.desired.get(child).is_some_and(|record| record.birth == claim.epoch.birth);
+    fn note_run(&mut self, cx: &Shared, child: &ChildKey, claim: &Claim) {
+        let is_same = self.desired.get(child).is_some_and(|record| record.birth == claim.epoch.birth)
+            && !cx.sabotage.lacks(Rule::RunOutlivesClaim);
         if let Some(value) = self.desired.value_mut(child).filter(|_| is_same) {
             value.run = value.run.max(claim.epoch.run);
         }
     }
 
-    fn note_claim(&mut self, key: &OwnedKey, child: &ChildKey, claim: &Claim) {
-        self.note_run(child, claim);
+    fn note_claim(&mut self, cx: &Shared, key: &OwnedKey, child: &ChildKey, claim: &Claim) {
+        self.note_run(cx, child, claim);
         let is_declined = claim.state == ClaimState::Declined;
         let was_declined = if is_declined { !self.declined.insert(key.clone()) } else { self.declined.remove(key) };
         if is_declined != was_declined {
@@ -411,7 +420,7 @@ impl Scope {
     pub(crate) fn note_owned_gone(&mut self, cx: &mut Shared, key: &OwnedKey, record: &Record<Owned>) {
         match (&record.value, key.child()) {
             (Owned::Claim(claim), Some(child)) => {
-                self.note_run(&child, claim);
+                self.note_run(cx, &child, claim);
                 if self.declined.remove(key) {
                     self.place(&child);
                 }
@@ -489,6 +498,7 @@ impl Scope {
         }
         for (instance, name) in conflicts {
             let Some(loser) = self.members.get(&instance).map(|member| member.addr) else { continue };
+            cx.stats.name_conflicts += 1;
             tracing::warn!(%name, %loser, "two live members have one name");
             cx.event(self.id, Event::NameConflict { name, loser });
         }
@@ -504,7 +514,9 @@ impl Scope {
     /// The others had declared this node down: nothing that was permitted before counts, and what this node says of
     /// itself has been forgotten there.
     pub(crate) fn rejoined(&mut self, cx: &mut Shared) {
-        self.void_all_rounds(cx);
+        if !cx.sabotage.lacks(Rule::RejoinVoidsRounds) {
+            self.void_all_rounds(cx);
+        }
         let mine: Vec<_> = self
             .owned
             .iter()
@@ -572,7 +584,7 @@ impl Scope {
     }
 
     /// R6: forgets what dead writers without a record have written, beyond the bound, those heard of first.
-    pub(crate) fn prune(&mut self, cx: &Shared) {
+    pub(crate) fn prune(&mut self, cx: &mut Shared) {
         const DEAD_WRITERS_MAX: usize = 65_536;
         if self.desired.seen().len() <= DEAD_WRITERS_MAX {
             return;
@@ -587,6 +599,7 @@ impl Scope {
             .collect();
         dead.sort_unstable_by_key(|writer| self.desired.seen().arrival(*writer));
         let excess = dead.len().saturating_sub(DEAD_WRITERS_MAX);
+        cx.stats.seen_pruned += excess as u64;
         self.desired.prune(&dead[..excess]);
     }
 

@@ -11,8 +11,9 @@ use super::group::ChildKey;
 use super::links::Links;
 use super::membership::Membership;
 use super::outbox::{Gossip, Outbox, encode, encode_sender};
+use super::sites::Sites;
 use super::timer::Timers;
-use super::wire::{Answer, Exchange, Head, Message, ScopeMessage};
+use super::wire::{Answer, Exchange, Head, Message, ScopeMessage, seal};
 use super::{Identity, InstanceId, Output, Reply, RequestId, RunId, Sabotage, ScopeId, Stats, Time, Wakeup};
 use crate::config::Config;
 use crate::info::Event;
@@ -22,6 +23,8 @@ pub(crate) const FANOUT_MAX: usize = 16;
 
 /// The shortest time after which an Ask is repeated: below it, a busy receiver would only be asked twice.
 const ASK_RETRY_MIN: Duration = Duration::from_millis(10);
+/// What an Ask and its answer are taken to need before one was measured.
+pub(crate) const RTT_GUESS: Duration = Duration::from_millis(2);
 /// The longest.
 pub(crate) const ASK_RETRY_MAX: Duration = Duration::from_millis(200);
 
@@ -78,6 +81,7 @@ pub(crate) struct Shared {
     pub(crate) name: Arc<str>,
     pub(crate) wall_ms_at_zero: u64,
     pub(crate) sabotage: Sabotage,
+    pub(crate) sites: Sites,
     pub(crate) rng: ChaCha8Rng,
     pub(crate) membership: Membership,
     pub(crate) head: Head,
@@ -119,6 +123,7 @@ impl Shared {
     }
 
     pub(crate) fn set_timer(&mut self, after: Duration, reason: Wakeup, alarm: Alarm) {
+        let after = self.sites.ring_after(after, &alarm);
         self.timers.set(self.now + after, reason, alarm);
     }
 
@@ -168,8 +173,9 @@ impl Shared {
         frame
     }
 
-    /// Sends a frame to a member.
-    pub(crate) fn send_frame(&mut self, to: Identity, frame: Vec<u8>) {
+    /// Sends a frame to a member; it gets its checksum here.
+    pub(crate) fn send_frame(&mut self, to: Identity, mut frame: Vec<u8>) {
+        seal(&mut frame, 0);
         self.links.send(self.now, to, frame, &mut self.outputs, &mut self.stats);
         if !self.sweep_set {
             self.sweep_set = true;

@@ -132,7 +132,8 @@ impl Scope {
         let now = cx.now;
         let wall_ms = cx.wall_ms();
         let Some(Local::Active(run)) = self.children.get_mut(key).map(|child| &mut child.local) else { return };
-        let Some((dot, _)) = life.filter(|(_, spec)| *spec == run.spec) else {
+        let is_replaced = |spec: &Arc<Spec>| *spec != run.spec && !cx.sabotage.lacks(Rule::UpdateEndsRun);
+        let Some((dot, _)) = life.filter(|(_, spec)| !is_replaced(spec)) else {
             self.stop_run(cx, key);
             return;
         };
@@ -156,6 +157,7 @@ impl Scope {
         }
         if run.duplicate_since.is_none() {
             let running = foreign.iter().map(|(.., claim)| claim.since_ms).min().unwrap_or(wall_ms);
+            cx.stats.claim_conflicts += u64::from(is_owner);
             let ago = Duration::from_millis(wall_ms.saturating_sub(running));
             run.duplicate_since = Some((now - ago).max(run.started));
         }
@@ -167,6 +169,7 @@ impl Scope {
         if is_superseded && run.phase != Phase::Backoff && run.spec.restart != Restart::Temporary {
             // Whoever holds the epoch of this run may have been fenced off already: the later run is the one to keep
             // until the owner, if that is this node, starts a still later one.
+            cx.stats.yields += 1;
             self.stop_run(cx, key);
         } else if is_owner && run.spec.restart != Restart::Temporary && !cx.sabotage.lacks(Rule::Challenge) {
             self.challenge(cx, key);
@@ -177,6 +180,7 @@ impl Scope {
     pub(crate) fn start_run(&mut self, cx: &mut Shared, key: &ChildKey) {
         let Some((life, birth, spec, run)) = self.life(key) else { return };
         if spec.restart == Restart::Temporary && run > 0 {
+            cx.stats.temporaries_ended += 1;
             self.stop_waiting(key);
             self.remove_desired(cx, key, None);
             return;
@@ -210,12 +214,13 @@ impl Scope {
     /// Starts the next run of a child that this node holds.
     fn launch(&mut self, cx: &mut Shared, key: &ChildKey) {
         let Some((life, birth, _, heard)) = self.life(key) else { return };
+        let rises = !cx.sabotage.lacks(Rule::RestartRaisesEpoch);
         let Some(Local::Active(run)) = self.children.get_mut(key).map(|child| &mut child.local) else { return };
         run.run = cx.next_run();
         run.life = life;
         run.phase = Phase::Starting;
         run.started = cx.now;
-        run.epoch = Epoch { birth, run: heard.saturating_add(1) };
+        run.epoch = Epoch { birth, run: heard.saturating_add(u32::from(rises || run.restarts == 0)) };
         let start =
             StartChild { scope: self.id, run: run.run, id: key.id().clone(), spec: run.spec.clone(), epoch: run.epoch };
         if let Some(value) = self.desired.value_mut(key) {
@@ -302,6 +307,7 @@ impl Scope {
             self.end_run(cx, key);
             return;
         }
+        cx.stats.declines += 1;
         tracing::warn!(child = %key.id(), %error, "this node does not understand a child's arguments");
         run.last_error = Some(error.clone());
         self.write_claim(cx, key, ClaimState::Declined);
@@ -361,6 +367,7 @@ impl Scope {
     fn restart(&mut self, cx: &mut Shared, key: &ChildKey) {
         let now = cx.now;
         let is_resyncing = self.is_resyncing();
+        let is_limited = !cx.sabotage.lacks(Rule::IntensityIsLimited);
         let Some(Local::Active(run)) = self.children.get_mut(key).map(|child| &mut child.local) else { return };
         let window = run.spec.max_restart_window;
         while run.recent.front().is_some_and(|restart| now.since(*restart) > window) {
@@ -370,7 +377,8 @@ impl Scope {
             run.backoffs = 0;
         }
         // A child that has had to wait gets one try per pause until a run has outlasted the window.
-        if is_resyncing || run.backoffs > 0 || run.recent.len() >= run.spec.max_restarts as usize {
+        let is_too_often = run.backoffs > 0 || run.recent.len() >= run.spec.max_restarts as usize;
+        if is_resyncing || (is_too_often && is_limited) {
             self.back_off(cx, key);
             return;
         }
@@ -483,8 +491,9 @@ impl Scope {
     /// same at any number of children and members, and nothing but one walk for those that are fine.
     fn audit(&mut self, cx: &mut Shared) {
         let from = self.audited.take();
-        let (last, wrong) = self.look_from(from.as_ref());
+        let (last, wrong, looked_at) = self.look_from(from.as_ref());
         self.audited = last;
+        cx.stats.audited += looked_at;
         for key in wrong {
             cx.stats.audit_repairs += 1;
             tracing::error!(child = %key.id(), "the audit found a child in a wrong state: this is a bug");
@@ -495,13 +504,14 @@ impl Scope {
     }
 
     /// The children of one audit: the last one, if there are more behind it, and those that are wrong.
-    fn look_from(&self, from: Option<&ChildKey>) -> (Option<ChildKey>, Vec<ChildKey>) {
+    fn look_from(&self, from: Option<&ChildKey>) -> (Option<ChildKey>, Vec<ChildKey>, u64) {
         use std::ops::Bound;
         let count = (AUDIT_SCORES_PER_SYNC / self.members.len().max(1)).clamp(1, AUDIT_PER_SYNC);
         let range = (from.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
         let mut records = self.desired.range(range).peekable();
-        let (mut last, mut wrong) = (None, Vec::new());
+        let (mut last, mut wrong, mut looked_at) = (None, Vec::new(), 0);
         for (index, (key, child)) in self.children.range(range).take(count).enumerate() {
+            looked_at += 1;
             if index + 1 == count {
                 last = Some(key.clone());
             }
@@ -511,7 +521,7 @@ impl Scope {
                 wrong.push(key.clone());
             }
         }
-        (last, wrong)
+        (last, wrong, looked_at)
     }
 
     fn is_as_it_should_be(&self, key: &ChildKey, child: &Child, record: Option<&Record<Desired>>) -> bool {

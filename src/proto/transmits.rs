@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use super::outbox::encode_sender;
-use super::wire::Head;
+use super::wire::{Head, seal};
 use super::{Identity, Stats, Transmit};
 
 /// See the module.
@@ -27,10 +27,11 @@ impl Transmits {
         }
     }
 
-    /// Queues a whole packet.
+    /// Queues a whole packet, which gets its checksum here.
     pub(crate) fn push(&mut self, to: SocketAddr, packet: &[u8]) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(packet);
+        seal(&mut self.bytes, start);
         self.queue.push_back((to, start..self.bytes.len()));
     }
 
@@ -40,6 +41,7 @@ impl Transmits {
         head.extend(&mut self.bytes, &[]);
         encode_sender(&mut self.bytes, me);
         self.bytes.extend_from_slice(messages);
+        seal(&mut self.bytes, start);
         self.queue.push_back((to, start..self.bytes.len()));
     }
 

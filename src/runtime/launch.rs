@@ -19,7 +19,7 @@ use super::streams::{INBOX_MAX, Streams};
 use super::tasks::Tasks;
 use crate::config::Config;
 use crate::error::StartNodeError;
-use crate::proto::{Birth, InstanceId, Node, Sabotage};
+use crate::proto::{Birth, FaultSites, InstanceId, Node, Sabotage};
 
 /// Everything that the thread of a protocol loop takes with it.
 struct Launch {
@@ -47,6 +47,7 @@ pub(super) async fn node(
         seed: random()?,
         wall_ms_at_zero: clock::wall_ms(),
         sabotage,
+        fault_sites: FaultSites::default(),
     };
     let (calls_sender, calls) = mpsc::unbounded_channel();
     let (ready, started) = oneshot::channel();

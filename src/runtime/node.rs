@@ -61,7 +61,8 @@ pub struct NodeBuilder {
 }
 
 impl NodeBuilder {
-    /// Takes rules out, to show that a test notices.
+    /// Takes rules out, to show that a test notices. Only with the feature `simulation`.
+    #[cfg(feature = "simulation")]
     #[doc(hidden)]
     pub fn sabotage(mut self, sabotage: Sabotage) -> Self {
         self.sabotage = sabotage;

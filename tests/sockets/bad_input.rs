@@ -134,7 +134,8 @@ async fn random_bytes_on_both_ports_of_every_node_lose_nothing() {
     for member in &cluster.members {
         until("refusals are counted", async || {
             let stats = member.node.stats().await.unwrap();
-            let refused = stats.refused_malformed + stats.refused_limit + stats.refused_other_cluster;
+            let refused =
+                stats.refused_malformed + stats.refused_corrupt + stats.refused_limit + stats.refused_other_cluster;
             require(refused >= 100, || format!("{stats:?}"))
         })
         .await;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use haulout::proto::wire::Head;
+use haulout::proto::wire::{Head, TAIL_BYTES, seal};
 use haulout::proto::{
     Birth, ChildEvent, Command, ConnId, InstanceId, Node, Output, Reply, RequestId, RunId, ScopeId, ScopeSetup, Stats,
     StreamEvent, Time,
@@ -22,7 +22,16 @@ fn bytes(random: &mut Random, max: usize) -> Vec<u8> {
 }
 
 fn refused(stats: &Stats) -> u64 {
-    stats.refused_malformed + stats.refused_wire_version + stats.refused_other_cluster + stats.swim_errors
+    let Stats { refused_malformed, refused_corrupt, refused_wire_version, refused_other_cluster, swim_errors, .. } =
+        *stats;
+    refused_malformed + refused_corrupt + refused_wire_version + refused_other_cluster + swim_errors
+}
+
+/// A changed packet under a checksum that fits it, as somebody who means it would send it.
+fn resealed(changed: &[u8]) -> Vec<u8> {
+    let mut packet = changed[..changed.len().saturating_sub(TAIL_BYTES)].to_vec();
+    seal(&mut packet, 0);
+    packet
 }
 
 /// A cluster with children that keeps every datagram of a lively minute.
@@ -73,6 +82,7 @@ fn random_bytes_behind_a_valid_head_lose_nothing() {
         let mut packet = Vec::new();
         head.begin(&mut packet, if number % 2 == 0 { &swim } else { &[] });
         packet.extend_from_slice(&rest);
+        seal(&mut packet, 0);
         cluster.inject(B, A, &packet);
     }
     assert!(refused(&cluster.stats(A)) > 2_000);
@@ -82,8 +92,51 @@ fn random_bytes_behind_a_valid_head_lose_nothing() {
     assert_eq!(cluster.journal().runs().len(), runs, "nothing restarted");
 }
 
-/// Goal: a packet that was cut off is refused or read as far as it goes, at every length.
-/// Method: datagrams of a lively minute, cut to every length, given to those to whom they were sent.
+/// Goal: a packet that was damaged on the way is refused, whatever the damage.
+/// Method: every kind of datagram and frame of a lively minute, with each single bit flipped, with some bytes exchanged
+/// for noise, and cut to every length; nodes count what they refuse.
+#[test]
+fn packets_with_any_flipped_bit_or_cut_to_any_length_are_refused() {
+    let (mut cluster, wanted, captured) = recorded(13);
+    let head = Head::new(&cluster.options().config.cluster);
+    let mut packets: Vec<Vec<u8>> = captured.into_iter().map(|sent| sent.bytes).collect();
+    packets.extend(recorded_frames(13));
+    packets.sort_by_key(Vec::len);
+    packets.dedup_by_key(|packet| packet.len());
+    assert!(packets.len() > 20);
+    let mut random = Random::stream(13, "damage");
+    for packet in &packets {
+        assert!(head.open(packet).is_ok());
+        let mut damaged = packet.clone();
+        for bit in (0..packet.len() * 8).step_by(1 + packet.len() / 2_000) {
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(head.open(&damaged).is_err(), "bit {bit} of {}", packet.len());
+            damaged[bit / 8] ^= 1 << (bit % 8);
+        }
+        for _ in 0..20 {
+            let (at, noise) = (random.below(packet.len()), bytes(&mut random, 8));
+            let end = (at + noise.len()).min(packet.len());
+            damaged[at..end].copy_from_slice(&noise[..end - at]);
+            assert!(damaged == *packet || head.open(&damaged).is_err());
+            damaged.clone_from(packet);
+        }
+        for len in (0..packet.len()).step_by(1 + packet.len() / 2_000) {
+            assert!(head.open(&packet[..len]).is_err(), "{len} of {}", packet.len());
+        }
+    }
+    let before = cluster.stats(A).refused_corrupt;
+    for mut damaged in packets.iter().filter(|packet| packet.len() <= 1_400).cloned() {
+        let last = damaged.len() - 1;
+        damaged[last] ^= 1;
+        cluster.inject(B, A, &damaged);
+    }
+    assert!(cluster.stats(A).refused_corrupt - before > 20);
+    converge_to(&mut cluster, SOON, &wanted);
+}
+
+/// Goal: a packet that was cut off by somebody who means it is refused or read as far as it goes, at every length.
+/// Method: datagrams of a lively minute, cut to every length under a checksum that fits, given to those to whom they
+/// were sent.
 #[test]
 fn datagrams_cut_off_at_every_length_lose_nothing() {
     let (mut cluster, wanted, captured) = recorded(3);
@@ -93,7 +146,7 @@ fn datagrams_cut_off_at_every_length_lose_nothing() {
     assert!(by_len.len() > 20);
     for sent in by_len {
         for len in 0..sent.bytes.len() {
-            cluster.inject(sent.from, sent.to, &sent.bytes[..len]);
+            cluster.inject(sent.from, sent.to, &resealed(&sent.bytes[..len]));
         }
     }
     assert!(cluster.up().iter().any(|&node| refused(&cluster.stats(node)) > 100));
@@ -184,6 +237,7 @@ impl Lone {
             seed: [7; 32],
             wall_ms_at_zero: 0,
             sabotage: Default::default(),
+            fault_sites: Default::default(),
         };
         let node = Node::new(&config, birth, Time::ZERO).expect("a node");
         let random = Random::stream(9, "frames");
@@ -307,6 +361,9 @@ fn streams_of_random_frames_are_closed_and_counted() {
             head.begin(&mut frame, &[]);
         }
         frame.extend_from_slice(&noise);
+        if number % 4 == 0 {
+            seal(&mut frame, 0);
+        }
         lone.dialled_with(&[&frame]);
     }
     lone.dialled_with(&[&vec![0; 1 << 20]]);
@@ -328,19 +385,19 @@ fn frames_cut_off_changed_and_out_of_order_crash_nothing() {
         lone.dialled_with(&[frame, &hello]);
         let step = 1 + frame.len() / 40;
         for len in (0..frame.len()).step_by(step) {
-            lone.dialled_with(&[&hello, &frame[..len]]);
+            lone.dialled_with(&[&hello, &resealed(&frame[..len])]);
         }
         for _ in 0..10 {
             let mut changed = frame.clone();
             let bit = lone.random.below(changed.len() * 8);
             changed[bit / 8] ^= 1 << (bit % 8);
-            lone.dialled_with(&[&hello, &changed]);
+            lone.dialled_with(&[&hello, &resealed(&changed)]);
         }
         if number % 20 == 0 {
             lone.run_for(1);
         }
     }
-    assert!(lone.node.stats().refused_malformed > 300);
+    assert!(refused(lone.node.stats()) > 300);
     lone.assert_works();
 }
 
@@ -358,7 +415,7 @@ fn datagrams_with_changed_bits_crash_nothing() {
             let bit = 88 + lone.random.below((changed.len() - 11) * 8);
             changed[bit / 8] ^= 1 << (bit % 8);
         }
-        lone.node.handle_datagram(lone.now, from, &changed);
+        lone.node.handle_datagram(lone.now, from, &resealed(&changed));
         lone.drain();
         if number % 50 == 0 {
             lone.run_for(1);

@@ -136,6 +136,7 @@ impl Cluster {
             seed: slot.births.seed(),
             wall_ms_at_zero: WALL_MS_AT_ZERO - ahead.as_millis() as u64,
             sabotage: self.options.sabotage,
+            fault_sites: self.options.fault_sites,
         };
         let machine = match Node::new(&slot.options.config, birth, self.now + ahead) {
             Ok(machine) => machine,

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use haulout::proto::{InstanceId, Sabotage};
+use haulout::proto::{FaultSites, InstanceId, Sabotage};
 use haulout::{ChildSpec, Config};
 
 use crate::NodeIdx;
@@ -47,6 +47,8 @@ pub struct Options {
     pub trace: TraceText,
     /// Rules that are taken out.
     pub sabotage: Sabotage,
+    /// Fault sites inside the nodes that fire now and then. Default: none.
+    pub fault_sites: FaultSites,
 }
 
 /// What a process sees first when it is resumed.
@@ -78,6 +80,7 @@ impl Default for Options {
             capture: false,
             trace: TraceText::Off,
             sabotage: Sabotage::default(),
+            fault_sites: FaultSites::default(),
         }
     }
 }

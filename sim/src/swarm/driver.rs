@@ -57,6 +57,7 @@ impl Driver {
             timer_lateness: Range::new(Duration::ZERO, options.timer_lateness_max),
             resume: options.resume,
             sabotage: options.sabotage,
+            fault_sites: options.fault_sites.reseeded(seed),
             ..Options::default()
         });
         let calm = Rc::new(Cell::new(false));

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use haulout::proto::Sabotage;
+use haulout::proto::{FaultSites, Sabotage};
 use haulout::{Config, Profile};
 
 use crate::cluster::Resume;
@@ -33,6 +33,8 @@ pub struct SwarmOptions {
     pub faults: Vec<SwarmFault>,
     /// Rules that are taken out. Never drawn.
     pub sabotage: Sabotage,
+    /// Fault sites inside the nodes that fire now and then; their seed is that of the run.
+    pub fault_sites: FaultSites,
 }
 
 /// A kind of fault.
@@ -111,6 +113,7 @@ impl SwarmOptions {
             fault_every,
             faults,
             sabotage: Sabotage::default(),
+            fault_sites: FaultSites::default(),
         }
     }
 

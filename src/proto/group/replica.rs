@@ -223,17 +223,32 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
         self.note_top(record.birth);
         let is_below_maximum =
             self.sabotage.lacks(Rule::SeenAsRanges) && record.dot.n <= self.seen.last(record.dot.writer);
-        if is_below_maximum || !self.seen.insert(record.dot) {
+        let is_known = !self.seen.insert(record.dot) && !self.sabotage.lacks(Rule::RemovedStaysRemoved);
+        if is_below_maximum || is_known {
             return if replaced.is_some() { Merge::Won(replaced) } else { Merge::Known };
         }
         match self.records.get(&key) {
-            Some(held) if (held.birth, held.dot) > (record.birth, record.dot) => Merge::Lost,
+            Some(held) if self.is_preferred(held, &record) => Merge::Lost,
             _ => {
                 let displaced = self.take(&key).or(replaced);
                 self.insert(key, record);
                 Merge::Won(displaced)
             }
         }
+    }
+
+    /// Which of two concurrent records stays is the same wherever they meet, in whatever order.
+    fn is_preferred(&self, held: &Record<V>, other: &Record<V>) -> bool {
+        if held.birth == other.birth && self.sabotage.lacks(Rule::TiesByDot) {
+            return true;
+        }
+        let is_higher = (held.birth, held.dot) > (other.birth, other.dot);
+        is_higher != self.sabotage.lacks(Rule::HigherBirthWins)
+    }
+
+    /// The next birth is one higher than this, whatever was heard of: only for the rule that it is not.
+    pub(crate) fn count_from(&mut self, birth: u64) {
+        self.top = birth;
     }
 
     /// A birth that no honest count reaches must not keep this node from counting on.
@@ -353,6 +368,7 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
         let gone: Vec<K> = self
             .within(span.positions)
             .filter(|(key, record)| pull.seen.contains(record.dot) && listed.binary_search(&(key, record.dot)).is_err())
+            .filter(|_| !self.sabotage.lacks(Rule::ExchangeRemoves))
             .map(|(key, _)| key.clone())
             .collect();
         let dropped = gone.into_iter().filter_map(|key| self.take(&key).map(|record| (key, record))).collect();

@@ -10,7 +10,7 @@ use crate::proto::group::ChildKey;
 use crate::proto::scope::Scope;
 use crate::proto::shared::Alarm;
 use crate::proto::wire::Message;
-use crate::proto::{Epoch, Identity, InstanceId, Output, Reply, RequestId, ScopeId, Time, Wakeup};
+use crate::proto::{Epoch, Identity, InstanceId, Output, Reply, RequestId, Rule, ScopeId, Time, Wakeup};
 
 /// How often a leaving node looks how far it is.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
@@ -86,7 +86,8 @@ impl Node {
             .handing_over
             .retain(|(scope, key), epoch| scopes.get(scope).is_some_and(|scope| !scope.is_handed_over(key, *epoch)));
         let running: Vec<ChildId> = scopes.values().flat_map(|scope| scope.holding_here()).collect();
-        if running.is_empty() && (leaving.handing_over.is_empty() || now >= leaving.deadline) {
+        let is_done = running.is_empty() && (leaving.handing_over.is_empty() || now >= leaving.deadline);
+        if is_done || self.cx.sabotage.lacks(Rule::LeaveWaitsForChildren) {
             if self.have_all_been_told() {
                 self.farewell();
             }

@@ -10,10 +10,10 @@ use crate::proto::outbox::{Batch, encode, encode_sender};
 use crate::proto::placement;
 use crate::proto::shared::{Alarm, Shared};
 use crate::proto::wire::{
-    Ask, DATAGRAM_BYTES_MAX, FRAME_BYTES_TARGET, Hello, Life, Message, Packet, Refusal, Refused, ScopeMessage, Status,
-    Verdict, Welcome,
+    Ask, DATAGRAM_BYTES_MAX, FRAME_BYTES_TARGET, Hello, Life, Message, OPEN_BYTES_MAX, Packet, Refusal, Refused,
+    ScopeMessage, Status, Verdict, Welcome, seal,
 };
-use crate::proto::{ConnId, Identity, InstanceId, Rule, ScopeId, Wakeup};
+use crate::proto::{ConnId, Identity, InstanceId, Rule, ScopeId, Site, Wakeup};
 
 /// A member's table is asked for at most once per this time.
 const TABLE_INTERVAL: Duration = Duration::from_millis(50);
@@ -47,6 +47,7 @@ impl Node {
     fn refuse(&mut self, from: SocketAddr, refused: Refused) {
         let counter = match refused {
             Refused::Malformed => &mut self.cx.stats.refused_malformed,
+            Refused::Corrupt => &mut self.cx.stats.refused_corrupt,
             Refused::WireVersion(_) => &mut self.cx.stats.refused_wire_version,
             Refused::OtherCluster => &mut self.cx.stats.refused_other_cluster,
         };
@@ -148,9 +149,9 @@ impl Node {
             return;
         };
         if let ScopeMessage::Answer(answer) = &message {
-            let peer = self.cx.peer(sender.instance);
-            peer.unanswered_since = None;
-            if !reader.knows_members {
+            self.cx.peer(sender.instance).unanswered_since = None;
+            if !reader.knows_members || self.cx.sites.fires(Site::DeferAnswer) {
+                let peer = self.cx.peer(sender.instance);
                 if peer.deferred.len() < DEFERRED_MAX {
                     peer.deferred.push((id, answer.clone()));
                 }
@@ -240,6 +241,7 @@ impl Node {
         let hello = |join| {
             let hello = Hello { cluster, placement: placement::fingerprint(), name, join };
             encode(&mut frame, &Message::Hello(hello.clone()));
+            seal(&mut frame, 0);
             (hello, frame)
         };
         cx.links.connected(cx.now, conn, hello, &mut cx.outputs);
@@ -294,12 +296,14 @@ impl Node {
         if let Some(refusal) = refusal {
             tracing::warn!(%from, name = %hello.name, ?refusal, "refused a node");
             encode(&mut frame, &Message::Refuse(refusal));
+            seal(&mut frame, 0);
             self.cx.outputs.push_back(crate::proto::Output::Frame { conn, bytes: frame });
             self.close(conn);
             return;
         }
         let table = if hello.join { self.cx.membership.table() } else { Vec::new() };
         encode(&mut frame, &Message::Welcome(Welcome { name: self.cx.name.to_string(), table }));
+        seal(&mut frame, 0);
         self.cx.links.greeted(conn, sender.instance);
         self.cx.outputs.push_back(crate::proto::Output::Frame { conn, bytes: frame });
     }
@@ -373,7 +377,7 @@ impl Node {
             self.cx.head.begin(&mut packet, &[]);
             encode_sender(&mut packet, me);
             let bare = packet.len();
-            self.cx.gossip.fill(&mut packet, DATAGRAM_BYTES_MAX, &mut None);
+            self.cx.gossip.fill(&mut packet, OPEN_BYTES_MAX, &mut None);
             if packet.len() > bare {
                 self.transmits.push(member.addr, &packet);
             }
@@ -397,7 +401,7 @@ impl Node {
             self.transmits.push(to.addr, &packet);
         }
         while let Some(batch) = self.cx.outbox.pop() {
-            if batch.is_bulk() {
+            if batch.is_bulk() || self.cx.sites.fires(Site::StreamBatch) {
                 self.send_frames(&batch);
             } else {
                 self.send_datagrams(&mut packet, &batch);
@@ -408,7 +412,7 @@ impl Node {
 
     /// Fills the room that foca left: first the roots of a few scopes, then rumours.
     fn ride_along(&mut self, packet: &mut Vec<u8>) {
-        if self.scopes.is_empty() && self.cx.gossip.is_empty() {
+        if (self.scopes.is_empty() && self.cx.gossip.is_empty()) || self.cx.sites.fires(Site::DropPiggyback) {
             return;
         }
         encode_sender(packet, self.cx.membership.me());
@@ -426,17 +430,18 @@ impl Node {
         if !roots.is_empty() {
             encode(packet, &Message::Roots(roots));
         }
-        self.cx.gossip.fill(packet, DATAGRAM_BYTES_MAX, &mut None);
+        self.cx.gossip.fill(packet, OPEN_BYTES_MAX, &mut None);
     }
 
     fn send_datagrams(&mut self, packet: &mut Vec<u8>, batch: &Batch) {
         let mut writer = Writer::default();
+        let is_single = self.cx.sites.fires(Site::SingleBatch);
         packet.clear();
         for (item, bytes) in batch.items() {
             let before = packet.len();
             if before > 0 {
                 writer.write(self, packet, batch.to.instance, &item, bytes);
-                if packet.len() <= DATAGRAM_BYTES_MAX {
+                if packet.len() <= OPEN_BYTES_MAX && !is_single {
                     continue;
                 }
                 packet.truncate(before);
@@ -447,7 +452,7 @@ impl Node {
             self.cx.head.begin(packet, &[]);
             encode_sender(packet, self.cx.membership.me());
             writer.write(self, packet, batch.to.instance, &item, bytes);
-            if packet.len() > DATAGRAM_BYTES_MAX {
+            if packet.len() > OPEN_BYTES_MAX {
                 // What leads it is long: a member with many kinds or labels.
                 self.cx.send_frame(batch.to, std::mem::take(packet));
                 writer = Writer::default();
@@ -461,8 +466,9 @@ impl Node {
     fn send_frames(&mut self, batch: &Batch) {
         let mut frame = Vec::new();
         let mut writer = Writer::default();
+        let bytes_max = if self.cx.sites.fires(Site::SingleBatch) { 0 } else { FRAME_BYTES_TARGET };
         for (item, bytes) in batch.items() {
-            if frame.len() + bytes.len() > FRAME_BYTES_TARGET && !frame.is_empty() {
+            if frame.len() + bytes.len() > bytes_max && !frame.is_empty() {
                 self.cx.send_frame(batch.to, std::mem::take(&mut frame));
                 writer = Writer::default();
             }

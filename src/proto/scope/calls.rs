@@ -11,7 +11,7 @@ use crate::proto::group::{ChildKey, Desired, Record};
 use crate::proto::handover::RELAY_FROM_ATTEMPT;
 use crate::proto::shared::{ASK_RETRY_MAX, Alarm, FANOUT_MAX, Shared};
 use crate::proto::wire::{INLINE_SPEC_BYTES_MAX, ScopeMessage};
-use crate::proto::{Dot, Identity, InstanceId, Reply, RequestId, Wakeup};
+use crate::proto::{Dot, Identity, InstanceId, Reply, RequestId, Rule, Wakeup};
 
 /// How often a direct message is sent; after that it is left to gossip and anti-entropy.
 const DIRECT_TRIES_MAX: u32 = 12;
@@ -165,8 +165,11 @@ impl Scope {
         }
     }
 
-    fn write_desired(&mut self, cx: &mut Shared, key: &ChildKey, spec: ChildSpec) {
+    pub(super) fn write_desired(&mut self, cx: &mut Shared, key: &ChildKey, spec: ChildSpec) {
         let displaced = self.desired.get(key).cloned();
+        if cx.sabotage.lacks(Rule::BirthIsNoClock) {
+            self.desired.count_from(cx.wall_ms());
+        }
         self.desired.write(key.clone(), Desired { spec: Arc::new(spec.spec), run: 0 });
         self.desired_changed(cx, key.clone(), displaced);
     }
@@ -194,6 +197,7 @@ impl Scope {
             return;
         }
         self.find_tokens += 1;
+        cx.stats.finds += 1;
         let token = self.find_tokens;
         let pending = asked.iter().map(|identity| identity.instance).collect();
         cx.outbox.push_to_all(asked.into_iter(), self.id, ScopeMessage::Find(token, key.clone()));
@@ -390,10 +394,13 @@ impl Scope {
         };
         let to: Vec<_> = direct.pending.iter().filter_map(|instance| cx.membership.identity_of(*instance)).collect();
         let tries = direct.tries;
+        cx.stats.directs_retried += u64::from(tries > 1);
         let others = u32::try_from(self.directs.len()).unwrap_or(u32::MAX);
         let retry = cx.ask_retry(tries) + DIRECT_PACE.saturating_mul(others);
         if tries >= RELAY_FROM_ATTEMPT {
-            to.iter().for_each(|target| self.relay(cx, *target, &message));
+            for target in &to {
+                cx.stats.directs_relayed += self.relay(cx, *target, &message);
+            }
         }
         cx.outbox.push_to_all(to.into_iter(), self.id, message);
         cx.set_timer(retry, Wakeup::Ask, Alarm::Direct(self.id, key.clone(), token));

@@ -13,7 +13,7 @@ use crate::proto::group::seen::Bucket;
 use crate::proto::group::{ChildKey, Desired, Owned, OwnedKey, Replica, Seen, trie};
 use crate::proto::shared::{Alarm, Shared};
 use crate::proto::wire::{Buckets, Exchange, FRAME_BYTES_TARGET, Message, SeenSums, Snap, Status, Step};
-use crate::proto::{Dot, Identity, InstanceId, Rule, Time, Wakeup};
+use crate::proto::{Dot, Identity, InstanceId, Rule, Site, Time, Wakeup};
 
 /// A pull that makes no progress for so long is given up.
 const PULL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -139,11 +139,15 @@ impl Scope {
 
     /// A member told the root of its state.
     pub(crate) fn handle_root(&mut self, cx: &mut Shared, from: Identity, root: u64, is_last: bool) {
+        let now = cx.now;
         if root == self.root() {
             self.exchanges.differing.remove(&from.instance);
+            let has_rested = self.exchanges.last_pull.is_none_or(|last| now.since(last) >= PULL_INTERVAL);
+            if has_rested && cx.sites.fires(Site::NeedlessPull) {
+                self.pull_soon(cx, from.instance);
+            }
             return;
         }
-        let now = cx.now;
         let since = *self.exchanges.differing.entry(from.instance).or_insert(now);
         let has_rested = self.exchanges.last_pull.is_none_or(|last| now.since(last) >= PULL_INTERVAL);
         let is_new = cx.peers.get(&from.instance).is_some_and(|peer| now.since(peer.up_since) < 2 * PULL_INTERVAL);
@@ -282,6 +286,11 @@ impl Scope {
             | Exchange::Busy { .. }
             | Exchange::Absent { .. } => true,
         };
+        let is_in_the_middle = self.exchanges.pull.as_ref().is_some_and(|pull| pull.base.is_none());
+        if is_in_the_middle && cx.sites.fires(Site::AbortPull) {
+            self.abort_pull(cx);
+            self.next_pull(cx);
+        }
         if !is_fine {
             cx.stats.refused_malformed += 1;
             if self.exchanges.pull.as_ref().is_some_and(|pull| pull.from == from.instance) {
@@ -317,7 +326,8 @@ impl Scope {
         }
         // One pull per puller: whatever it began before, it has given up.
         self.exchanges.served.retain(|(puller, _), _| *puller != from.instance);
-        if self.exchanges.served.len() >= SERVED_MAX {
+        if self.exchanges.served.len() >= SERVED_MAX || cx.sites.fires(Site::BusyExchange) {
+            cx.stats.pulls_refused += 1;
             self.send_step(cx, from, Exchange::Busy { session });
             return true;
         }
@@ -389,7 +399,7 @@ impl Scope {
     fn serve_more(&mut self, cx: &mut Shared, from: Identity, session: u32) -> bool {
         let Some(serve) = self.exchanges.served.get_mut(&(from.instance, session)) else { return true };
         serve.used = cx.now;
-        let mut room = 4 * FRAME_BYTES_TARGET;
+        let mut room = if cx.sites.fires(Site::SmallChunk) { 1 } else { 4 * FRAME_BYTES_TARGET };
         let desired = list_spans(&self.desired, &serve.seen.0, &mut serve.desired, &mut room, |value| {
             value.spec.args.len() + value.spec.kind.as_str().len() + 24
         });
@@ -438,12 +448,17 @@ impl Scope {
         self.desired.open_pull(base_desired, desired.top);
         self.owned.open_pull(base_owned, owned.top);
         let depths = (desired.depth.max(1), owned.depth.max(1));
-        let (Some(desired), Some(owned)) = (
+        let everything = desired.sums.iter().filter(|sum| **sum != 0).count();
+        let (Some(mut desired), Some(mut owned)) = (
             descend(&self.desired, depths.0, &[(0, 0, desired.sums)]),
             descend(&self.owned, depths.1, &[(0, 0, owned.sums)]),
         ) else {
             return false;
         };
+        if cx.sites.fires(Site::FullExchange) {
+            (desired, owned) = (Step::everything(), Step::everything());
+        }
+        cx.stats.pulls_full += u64::from(everything > 0 && desired.list.len() >= everything);
         let seen = Box::new((
             mine_in(self.desired.seen(), levels.0, &differing_desired),
             mine_in(self.owned.seen(), levels.1, &differing_owned),

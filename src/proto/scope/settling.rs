@@ -12,7 +12,7 @@ use crate::info::Event;
 use crate::proto::group::{ChildKey, Desired};
 use crate::proto::shared::{Alarm, FANOUT_MAX, Shared};
 use crate::proto::wire::{ScopeMessage, Status};
-use crate::proto::{Dot, Identity, InstanceId, Time, Wakeup};
+use crate::proto::{Dot, Identity, InstanceId, Rule, Time, Wakeup};
 
 /// How often a node that waits looks again. A lost question costs one more of these.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -63,6 +63,9 @@ impl Scope {
         settling.answers.insert(from.instance, status);
         if status == Status::Settled {
             self.pull_soon(cx, from.instance);
+            if cx.sabotage.lacks(Rule::SettleByExchange) {
+                self.settle(cx);
+            }
         }
     }
 
@@ -79,6 +82,7 @@ impl Scope {
             let may_hear = cx.now.since(settling.since) < cx.config.settle_timeout.unwrap_or_default() + JOIN_GRACE;
             let is_joining = may_hear && cx.links.is_joining();
             if has_waited && settling.answers.len() == active.len() && !is_joining {
+                cx.stats.settled_alone += 1;
                 self.settle(cx);
                 return;
             }
@@ -131,6 +135,7 @@ impl Scope {
                 cx.event(self.id, Event::StartupDiffers { id: spec.id().clone() });
             }
             Some(_) => {}
+            None if cx.sabotage.lacks(Rule::StartupIsOneLife) => self.write_desired(cx, &key, spec.clone()),
             None => {
                 let value = Desired { spec: std::sync::Arc::new(spec.spec().clone()), run: 0 };
                 if self.desired.write_fixed(key.clone(), dot, value) {
