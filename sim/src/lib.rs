@@ -24,7 +24,7 @@ use std::fmt;
 
 pub use children::{Plan, Start};
 pub use cluster::{Cluster, Datagram, NodeOptions, NodeState, Options, Packet, Request, Resume, Traffic, Verdict};
-pub use network::Link;
+pub use network::{Class, Link};
 pub use random::Range;
 pub use swarm::{Failure, Report, SwarmOptions, swarm};
 
