@@ -178,7 +178,8 @@ fn is_explained(overlap: &Overlap, history: &History, now: Time, reach: Duration
     let nodes = [overlap.earlier, overlap.later];
     let faulty = history.faults_between(from, to).any(|fault| match fault.kind {
         FaultKind::Loss(loss) => loss >= LOSS_THAT_EXCUSES,
-        FaultKind::Cut(..) | FaultKind::Paused(_) => nodes.iter().any(|&node| fault.touches(node)),
+        FaultKind::Weather(severity) => severity.loss_max() >= LOSS_THAT_EXCUSES || severity.is_heavy(),
+        _ => nodes.iter().any(|&node| fault.touches(node)),
     });
     let within = |at: Time| at >= from && at <= to;
     let newcomer = history.lives.iter().any(|life| nodes.contains(&life.node) && within(life.from));

@@ -19,7 +19,8 @@ pub struct Plan {
     pub start: Start,
     /// When and how it ends by itself; `None`: never.
     pub end: Option<(Range, Outcome)>,
-    /// How long it takes to end once signalled.
+    /// How long it takes to end once signalled. Longer than the patience of its shutdown: it ignores the signal until
+    /// it is aborted, for ever if it is never.
     pub stop_delay: Range,
     /// How long it goes on after an abort (code that never yields).
     pub abort_delay: Duration,

@@ -1,9 +1,15 @@
 //! A cluster of real nodes under virtual time: one queue of happenings, one thread, no clock.
 
 mod calls;
+mod clock;
+mod contacts;
 mod faults;
+mod links;
 mod options;
 mod process;
+mod slow;
+mod traffic;
+mod twins;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -11,20 +17,25 @@ use std::time::Duration;
 
 use haulout::Event;
 use haulout::MemberInfo;
-use haulout::proto::{ConnId, InstanceId, Node, Output, Reply, RunId, ScopeId, Stats, StreamEvent, Time};
+use haulout::proto::{
+    ChildEvent, ConnId, InstanceId, Node, Output, Reply, RunId, ScopeId, Stats, StreamEvent, Time,
+};
 
 use calls::LOOK;
 pub use calls::Request;
+use clock::Clock;
+use contacts::Contacts;
 pub use faults::{Packet, Verdict};
 pub(crate) use options::address;
 pub use options::{NodeOptions, Options, Resume};
 use process::{Input, Process};
+pub use traffic::Traffic;
 
 use crate::NodeIdx;
 use crate::children::Children;
-use crate::history::{FaultKind, History};
+use crate::history::History;
 use crate::journal::Journal;
-use crate::network::{Fate, Network};
+use crate::network::{Arrival, Class, Damage, Fate, LostTo, Network};
 use crate::queue::Queue;
 use crate::random::{Random, Range};
 use crate::streams::{End, Heard, Host, Later, Step, Streams, World};
@@ -61,6 +72,8 @@ pub struct Cluster {
     history: History,
     trace: Trace,
     traffic: Traffic,
+    contacts: Contacts,
+    clogs: links::Clogs,
     timing: Random,
     hook: Option<faults::Hook>,
     held: Vec<faults::Held>,
@@ -79,6 +92,10 @@ struct Slot {
     process: Option<Process>,
     births: Random,
     lateness: Random,
+    /// By how much it hears everything late.
+    slow: Option<Range>,
+    slowness: Random,
+    twins: Option<Box<twins::Twins>>,
     events: Vec<(Time, ScopeId, Event)>,
     members: BTreeMap<ScopeId, Vec<MemberInfo>>,
 }
@@ -109,28 +126,17 @@ pub struct Datagram {
     pub bytes: Vec<u8>,
 }
 
-/// How much was sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// Datagrams that were sent.
-    pub datagrams: u64,
-    /// Their bytes.
-    pub datagram_bytes: u64,
-    /// Of them, those that never arrived.
-    pub datagrams_lost: u64,
-    /// Frames that were sent on streams.
-    pub frames: u64,
-    /// Their bytes.
-    pub frame_bytes: u64,
-}
+/// The life of the sender of what nobody in particular sends.
+const NO_LIFE: u32 = 0;
 
 /// What is planned.
 enum Happening {
     Timer(NodeIdx, u32),
-    Arrival { from: NodeIdx, to: NodeIdx, bytes: Vec<u8> },
+    Arrival { from: NodeIdx, to: NodeIdx, boot: u32, bytes: Vec<u8> },
     Stream(Step),
     Child(NodeIdx, u32, RunId),
     Seeds(NodeIdx, u32),
+    Late(NodeIdx, u32, Box<Input>),
 }
 
 impl Cluster {
@@ -148,6 +154,8 @@ impl Cluster {
             history: History::default(),
             trace: Trace::new(options.trace),
             traffic: Traffic::default(),
+            contacts: Contacts::default(),
+            clogs: links::Clogs::default(),
             timing: Random::stream(options.seed, "timing"),
             hook: None,
             held: Vec::new(),
@@ -155,7 +163,7 @@ impl Cluster {
             seen: None,
             options,
         };
-        cluster.note_loss();
+        cluster.note_weather();
         cluster
     }
 
@@ -189,9 +197,9 @@ impl Cluster {
         self.trace.digest()
     }
 
-    /// How much was sent.
+    /// How much was sent, and how often each fault of the links struck.
     pub fn traffic(&self) -> Traffic {
-        self.traffic
+        Traffic { resets: self.streams.resets(), ..self.traffic }
     }
 
     /// The scope that every node joins.
@@ -270,10 +278,11 @@ impl Cluster {
         self.now = self.now.max(at);
         match happening {
             Happening::Timer(node, boot) => self.timer_fires(node, boot),
-            Happening::Arrival { from, to, bytes } => self.arrive(from, to, bytes),
+            Happening::Arrival { from, to, boot, bytes } => self.arrive(from, to, boot, bytes),
             Happening::Stream(step) => self.stream_step(step),
             Happening::Child(node, boot, run) => self.feed(node, boot, Input::Child(run)),
             Happening::Seeds(node, boot) => self.feed(node, boot, Input::Seeds),
+            Happening::Late(node, boot, input) => self.late_input(node, boot, *input),
         }
         true
     }
@@ -322,14 +331,23 @@ impl Cluster {
         );
     }
 
-    /// Hands an input to this life of a node, or keeps it while the process is paused, and does what the node asks.
+    /// Hands an input to this life of a node, at once or, while the process is paused or behind, later.
     fn feed(&mut self, at: NodeIdx, boot: u32, input: Input) {
-        let (now, slot) = (self.now, &mut self.slots[at.0]);
+        let slot = &mut self.slots[at.0];
         let Some(process) = slot.process.as_mut().filter(|process| process.boot == boot) else { return };
-        if slot.state == NodeState::Paused {
+        if process.late == 0 && slot.state == NodeState::Paused {
             process.keep(input, self.options.socket_buffer_bytes);
-            return;
+        } else if self.is_behind(at) {
+            self.feed_late(at, boot, input);
+        } else {
+            self.take(at, boot, input);
         }
+    }
+
+    /// Gives an input to a node and does what the node asks.
+    fn take(&mut self, at: NodeIdx, boot: u32, input: Input) {
+        let (now, slot) = (self.now, &mut self.slots[at.0]);
+        let Some(process) = slot.process.as_mut() else { return };
         process.guard(now, at, &slot.name, self.options.inputs_per_ms_max);
         let local = process.local(now);
         match input {
@@ -355,10 +373,10 @@ impl Cluster {
                 process.node.handle_stream(local, conn, event);
             }
             Input::Child(run) => {
-                let Some(event) = process.child_step(now, run, &mut self.journal) else { return };
-                if let Some(due) = process.child_due(run) {
-                    self.queue.push(due, Happening::Child(at, boot, run));
-                }
+                let Some(event) = self.child_steps(at, boot, run) else { return };
+                return self.take(at, boot, Input::Report(run, event));
+            }
+            Input::Report(run, event) => {
                 self.trace.show(now, at, "child", &(run, &event));
                 process.node.handle_child(local, run, event);
             }
@@ -377,6 +395,16 @@ impl Cluster {
             Input::Cancel(request) => process.node.cancel(request),
         }
         self.drain(at);
+    }
+
+    /// A run takes the step that is due, if one is.
+    fn child_steps(&mut self, at: NodeIdx, boot: u32, run: RunId) -> Option<ChildEvent> {
+        let process = self.slots[at.0].process.as_mut()?;
+        let event = process.child_step(self.now, run, &mut self.journal)?;
+        if let Some(due) = process.child_due(run) {
+            self.queue.push(due, Happening::Child(at, boot, run));
+        }
+        Some(event)
     }
 
     /// Does everything that a node asks for, then plans its next timer.
@@ -417,6 +445,7 @@ impl Cluster {
             Output::Connect { conn, to } => {
                 self.trace.show(now, at, "connect", &(conn, to));
                 let (source, target) = (self.slots[at.0].addr, self.by_addr.get(&to).copied());
+                let target = target.map(|target| self.recipient(target));
                 self.with_streams(|streams, world| streams.dial(world, end(conn), source, target));
             }
             Output::Frame { conn, bytes } => self.send_frame(end(conn), bytes),
@@ -437,8 +466,8 @@ impl Cluster {
             }
             Output::StopChild { run, shutdown } => {
                 self.trace.show(now, at, "stop", &(run, shutdown));
-                let process = self.slots[at.0].process.as_mut();
-                if let Some(due) = process.and_then(|process| process.stop_child(now, run, shutdown)) {
+                let (process, journal) = (self.slots[at.0].process.as_mut(), &mut self.journal);
+                if let Some(due) = process.and_then(|process| process.stop_child(now, run, shutdown, journal)) {
                     self.queue.push(due, Happening::Child(at, boot, run));
                 }
             }
@@ -475,38 +504,56 @@ impl Cluster {
         if self.options.capture {
             self.captured.push(Datagram { sent: self.now, from, to, bytes: bytes.clone() });
         }
+        let boot = self.slots[from.0].boots;
         match self.verdict(from, to, false, &bytes) {
-            Verdict::Pass => self.travel(from, to, Duration::ZERO, bytes),
-            Verdict::Delay(extra) => self.travel(from, to, extra, bytes),
+            Verdict::Pass => self.travel(from, to, boot, Duration::ZERO, bytes),
+            Verdict::Delay(extra) => self.travel(from, to, boot, extra, bytes),
             Verdict::Drop => self.traffic.datagrams_lost += 1,
-            Verdict::Hold => self.held.push(faults::Held::Datagram { from, to, bytes }),
+            Verdict::Hold => self.held.push(faults::Held::Datagram { from, to, boot, bytes }),
             Verdict::Duplicate(copies) => {
-                (0..copies).for_each(|_| self.travel(from, to, Duration::ZERO, bytes.clone()));
-                self.travel(from, to, Duration::ZERO, bytes);
+                (0..copies).for_each(|_| self.travel(from, to, boot, Duration::ZERO, bytes.clone()));
+                self.travel(from, to, boot, Duration::ZERO, bytes);
             }
         }
     }
 
-    fn travel(&mut self, from: NodeIdx, to: NodeIdx, extra: Duration, bytes: Vec<u8>) {
-        match self.network.datagram(from, to) {
-            Fate::Cut | Fate::Lost => self.traffic.datagrams_lost += 1,
-            Fate::Arrives(first, second) => {
-                if let Some(second) = second {
-                    let bytes = bytes.clone();
-                    self.queue.push(self.now + extra + second, Happening::Arrival { from, to, bytes });
-                }
-                self.queue.push(self.now + extra + first, Happening::Arrival { from, to, bytes });
-            }
+    fn travel(&mut self, from: NodeIdx, to: NodeIdx, boot: u32, extra: Duration, mut bytes: Vec<u8>) {
+        let Arrival { after, again, replay, mut damage } = match self.network.datagram(self.now, from, to, bytes.len())
+        {
+            Fate::Lost(to) => return self.traffic.lost(to),
+            Fate::Arrives(arrival) => arrival,
+        };
+        let sent = self.now + extra;
+        if let Some(again) = again {
+            self.traffic.duplicated += 1;
+            self.queue.push(sent + again, Happening::Arrival { from, to, boot, bytes: bytes.clone() });
         }
+        if let Some(replay) = replay {
+            self.traffic.replayed += 1;
+            self.queue.push(sent + replay, Happening::Arrival { from, to, boot: NO_LIFE, bytes: bytes.clone() });
+        }
+        let boot = if damage.is_some() { NO_LIFE } else { boot };
+        if let Some(damage) = damage.take() {
+            damage.apply(&mut bytes);
+            *match damage {
+                Damage::Corrupted(_) => &mut self.traffic.corrupted,
+                Damage::Truncated(_) => &mut self.traffic.truncated,
+            } += 1;
+        }
+        self.queue.push(sent + after, Happening::Arrival { from, to, boot, bytes });
     }
 
-    fn arrive(&mut self, from: NodeIdx, to: NodeIdx, bytes: Vec<u8>) {
+    fn arrive(&mut self, from: NodeIdx, to: NodeIdx, boot: u32, bytes: Vec<u8>) {
         // A cut made while it was on its way stops it too, or a scripted cut would leak.
-        if self.network.is_cut(from, to) {
-            self.traffic.datagrams_lost += 1;
-            return;
+        if self.network.is_cut(from, to, Class::Datagrams) {
+            return self.traffic.lost(LostTo::Cut);
         }
-        self.deliver(self.slots[from.0].addr, to, bytes);
+        if self.network.is_clogged(from, to) {
+            return self.wait_for_unclogging(from, to, boot, bytes);
+        }
+        let recipient = self.recipient(to);
+        self.note_contact(from, boot, recipient);
+        self.deliver(self.slots[from.0].addr, recipient, bytes);
     }
 
     fn deliver(&mut self, from: SocketAddr, to: NodeIdx, bytes: Vec<u8>) {
@@ -516,12 +563,16 @@ impl Cluster {
 
     fn stream_step(&mut self, step: Step) {
         let mut told = VecDeque::new();
+        let sender = self.streams.sender(step);
         self.with_streams(|streams, world| {
             let (heard, later) = streams.step(world, step);
             told.extend(heard);
             later
         });
         for (end, heard) in told {
+            if let (Some(sender), Heard::Frame(_)) = (sender, &heard) {
+                self.note_contact(sender.node, sender.boot, end.node);
+            }
             self.feed(end.node, end.boot, Input::Stream(end.conn, heard));
         }
     }
@@ -542,7 +593,7 @@ impl Cluster {
     fn plan_timer(&mut self, at: NodeIdx) {
         let now = self.now;
         let slot = &mut self.slots[at.0];
-        let Some(process) = slot.process.as_mut() else { return };
+        let Some(process) = slot.process.as_mut().filter(|process| !process.timer_is_late) else { return };
         let Some(deadline) = process.deadline() else { return };
         if process.timer.is_some_and(|planned| planned <= deadline.max(now)) {
             return;
@@ -571,19 +622,13 @@ impl Cluster {
     /// Calls a node whose deadline has come; plans the next call of any other.
     fn wake(&mut self, at: NodeIdx, boot: u32) {
         let Some(process) = self.slots[at.0].process.as_ref().filter(|process| process.boot == boot) else { return };
+        if process.timer_is_late {
+            return;
+        }
         if process.deadline().is_some_and(|deadline| deadline <= self.now) {
             self.feed(at, boot, Input::Timer);
         } else {
             self.plan_timer(at);
-        }
-    }
-
-    /// Notes a change of the links' loss as a fault of its own.
-    fn note_loss(&mut self) {
-        let (now, loss) = (self.now, self.network.default_link().loss);
-        self.history.end_faults(now, |kind| matches!(kind, FaultKind::Loss(_)));
-        if loss > 0.0 {
-            self.history.begin_fault(FaultKind::Loss(loss), now);
         }
     }
 }

@@ -3,6 +3,7 @@
 use haulout::proto::{Command, InstanceId, Reply, RequestId, Time};
 
 use crate::NodeIdx;
+use crate::network::{Class, Severity};
 
 /// A call of a user.
 #[derive(Clone, Debug)]
@@ -63,12 +64,24 @@ pub struct Fault {
 /// What kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum FaultKind {
-    /// Nothing gets from the first to the second.
-    Cut(NodeIdx, NodeIdx),
+    /// Nothing of this class gets from the first to the second.
+    Cut(NodeIdx, NodeIdx, Class),
+    /// What the first sends to the second waits.
+    Clogged(NodeIdx, NodeIdx),
+    /// What the first sends to the second is treated worse than what others send.
+    Degraded(NodeIdx, NodeIdx),
     /// The process does not run.
     Paused(NodeIdx),
+    /// The process hears everything late.
+    Slow(NodeIdx),
+    /// The second is another process on the address of the first.
+    Twin(NodeIdx, NodeIdx),
+    /// The clock of the process goes forward at once: a moment.
+    ClockJump(NodeIdx),
     /// Links lose datagrams.
     Loss(f64),
+    /// All links are worse, beyond mere loss, than those of a good local network.
+    Weather(Severity),
 }
 
 /// Everything that was done to the cluster from outside.
@@ -110,9 +123,12 @@ impl Fault {
     /// Whether it keeps this node from working or from talking.
     pub fn touches(&self, node: NodeIdx) -> bool {
         match self.kind {
-            FaultKind::Cut(from, to) => from == node || to == node,
-            FaultKind::Paused(paused) => paused == node,
-            FaultKind::Loss(_) => false,
+            FaultKind::Cut(from, to, _) | FaultKind::Clogged(from, to) | FaultKind::Degraded(from, to) => {
+                from == node || to == node
+            }
+            FaultKind::Twin(one, other) => one == node || other == node,
+            FaultKind::Paused(at) | FaultKind::Slow(at) | FaultKind::ClockJump(at) => at == node,
+            FaultKind::Loss(_) | FaultKind::Weather(_) => false,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use haulout::proto::{Epoch, InstanceId, ScopeId, Time};
-use haulout::{ChildId, Outcome, Restart, Spec};
+use haulout::{ChildId, Outcome, Restart, Shutdown, Spec};
 
 use crate::NodeIdx;
 
@@ -39,6 +39,11 @@ pub struct Run {
     pub began: Time,
     /// When its `init` had returned.
     pub started: Option<Time>,
+    /// When its node told it to stop, if it did. Of several times the one that gave it the least time, counted to the
+    /// end of its patience.
+    pub signalled: Option<Time>,
+    /// How it was told then.
+    pub shutdown: Option<Shutdown>,
     /// When its last code had run.
     pub ended: Option<Time>,
     /// How it ended.
@@ -131,6 +136,18 @@ impl Journal {
         self.runs[entry].started = Some(now);
     }
 
+    pub(crate) fn signalled(&mut self, entry: usize, now: Time, shutdown: Shutdown) {
+        let run = &mut self.runs[entry];
+        let is_stricter = match run.signalled.zip(run.shutdown) {
+            Some((at, earlier)) => patience_until(now, shutdown) < patience_until(at, earlier),
+            None => true,
+        };
+        if is_stricter {
+            run.signalled = Some(now);
+            run.shutdown = Some(shutdown);
+        }
+    }
+
     /// Notes the end of a run.
     pub fn end(&mut self, entry: usize, now: Time, ending: Ending) {
         let run = &mut self.runs[entry];
@@ -153,6 +170,15 @@ impl Journal {
         }
         overlaps.sort_by_key(|overlap| overlap.from);
         overlaps
+    }
+}
+
+/// Until when a run that was told to stop may take its time.
+fn patience_until(signalled: Time, shutdown: Shutdown) -> Time {
+    match shutdown {
+        Shutdown::Brutal => signalled,
+        Shutdown::Timeout(patience) => signalled + patience,
+        Shutdown::Infinity => Time::from_nanos(u64::MAX),
     }
 }
 
@@ -191,6 +217,8 @@ mod tests {
                 spec: Arc::new(child.spec().clone()),
                 began: at(from),
                 started: Some(at(from)),
+                signalled: None,
+                shutdown: None,
                 ended: None,
                 ending: None,
             });
@@ -226,6 +254,23 @@ mod tests {
     fn every_pair_of_three_runs_at_once_is_listed() {
         let journal = journal(&[("x", 0, 1, 0), ("x", 1, 2, 4), ("x", 2, 3, 0), ("x", 1, 50, 60)]);
         assert_eq!(pairs(&journal), [(0, 1, 2), (0, 2, 97), (1, 2, 1), (0, 1, 10), (2, 1, 10)]);
+    }
+
+    #[test]
+    fn of_several_signals_the_strictest_is_noted() {
+        let mut journal = journal(&[("x", 0, 1, 0)]);
+        let patience = |secs| Shutdown::Timeout(Duration::from_secs(secs));
+        for (second, shutdown, noted) in [
+            (10, Shutdown::Infinity, (10, Shutdown::Infinity)),
+            (11, patience(20), (11, patience(20))),
+            (12, patience(20), (11, patience(20))),
+            (13, patience(5), (13, patience(5))),
+            (14, Shutdown::Brutal, (14, Shutdown::Brutal)),
+        ] {
+            journal.signalled(0, at(second), shutdown);
+            let run = &journal.runs()[0];
+            assert_eq!((run.signalled, run.shutdown), (Some(at(noted.0)), Some(noted.1)));
+        }
     }
 
     #[test]

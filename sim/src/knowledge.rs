@@ -49,8 +49,15 @@ fn heard(history: &History, teller: &Life, hearer: &Life, since: Time, now: Time
     let mut from = since.max(hearer.from);
     let end = teller.to.unwrap_or(now).min(hearer.to.unwrap_or(now));
     let disturbs = |kind: FaultKind| match kind {
-        FaultKind::Cut(a, b) => [(a, b), (b, a)].contains(&(teller.node, hearer.node)),
-        FaultKind::Paused(node) => node == teller.node || node == hearer.node,
+        // Streams carry what gossip does not, and the other way round: of two that lack either, no window is quiet.
+        FaultKind::Cut(a, b, _) | FaultKind::Clogged(a, b) | FaultKind::Degraded(a, b) => {
+            [(a, b), (b, a)].contains(&(teller.node, hearer.node))
+        }
+        FaultKind::Paused(node) | FaultKind::Slow(node) | FaultKind::ClockJump(node) => {
+            node == teller.node || node == hearer.node
+        }
+        FaultKind::Twin(a, b) => [a, b].iter().any(|&node| node == teller.node || node == hearer.node),
+        FaultKind::Weather(severity) => severity.is_heavy(),
         FaultKind::Loss(_) => false,
     };
     // Faults are ordered by their beginning, so one pass pushes the window behind each that reaches into it.
@@ -67,6 +74,8 @@ mod tests {
     use super::*;
     use crate::NodeIdx;
     use crate::history::LifeEnd;
+    use crate::network::{Class, Link};
+    use crate::random::Range;
 
     const WINDOW: Duration = Duration::from_secs(10);
 
@@ -89,7 +98,7 @@ mod tests {
     }
 
     fn cut(history: &mut History, a: usize, b: usize, from: u64, to: u64) {
-        let kind = FaultKind::Cut(NodeIdx(a), NodeIdx(b));
+        let kind = FaultKind::Cut(NodeIdx(a), NodeIdx(b), Class::All);
         history.begin_fault(kind, at(from));
         history.end_faults(at(to), |other| other == kind);
     }
@@ -115,6 +124,31 @@ mod tests {
         history.end_faults(at(40), |kind| matches!(kind, FaultKind::Paused(_)));
         let known = knowers(&history, instance(0), at(3), at(100), WINDOW);
         assert_eq!((known[&instance(1)], known[&instance(2)]), (at(13), at(50)));
+    }
+
+    #[test]
+    fn whatever_disturbs_one_of_two_nodes_disturbs_their_talk() {
+        let (a, b) = (NodeIdx(0), NodeIdx(1));
+        let link = Link { delay: Range::millis(1, 60), ..Link::default() };
+        for (kind, disturbs) in [
+            (FaultKind::Cut(a, b, Class::Streams), true),
+            (FaultKind::Cut(b, a, Class::Datagrams), true),
+            (FaultKind::Clogged(b, a), true),
+            (FaultKind::Degraded(a, b), true),
+            (FaultKind::Slow(b), true),
+            (FaultKind::Twin(b, NodeIdx(3)), true),
+            (FaultKind::ClockJump(a), true),
+            (FaultKind::Loss(0.5), false),
+            (FaultKind::Weather(link.severity()), false),
+            (FaultKind::Weather(Link { burst_loss: 0.9, ..link }.severity()), true),
+        ] {
+            let mut history = history();
+            history.begin_fault(kind, at(5));
+            history.end_faults(at(7), |_| true);
+            let heard = knowers(&history, instance(0), at(3), at(100), WINDOW)[&instance(1)];
+            // The third node is no way round: it tells what it knows, too late to be noticed here, at 23 s at best.
+            assert_eq!(heard, if disturbs { at(17) } else { at(13) }, "{kind:?}");
+        }
     }
 
     #[test]

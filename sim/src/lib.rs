@@ -6,6 +6,7 @@
 //! judge from the [`journal`] of the children and from the [`history`] of calls and faults, never from the books of
 //! a node. [`swarm()`] lets a seed decide everything.
 
+#[cfg(feature = "cli")]
 pub mod bench;
 pub mod checks;
 pub mod children;
@@ -25,7 +26,7 @@ use std::fmt;
 
 pub use children::{Plan, Start};
 pub use cluster::{Cluster, Datagram, NodeOptions, NodeState, Options, Packet, Request, Resume, Traffic, Verdict};
-pub use network::Link;
+pub use network::{Class, Link};
 pub use random::Range;
 pub use swarm::{Failure, Report, SwarmOptions, swarm};
 

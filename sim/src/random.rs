@@ -1,9 +1,14 @@
 //! Randomness from the seed: one named stream per purpose, so that taking out one fault does not shift the others.
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
+use humantime::{format_duration, parse_duration};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
 /// A stream of random numbers (splitmix64: small, fast, the same on every machine).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Random {
     state: u64,
 }
@@ -20,6 +25,11 @@ impl Random {
         let mut stream = Random::stream(seed, name);
         stream.state = mix(stream.state ^ mix(number));
         stream
+    }
+
+    /// A stream that one number of this one decides: whatever is taken from it, this one goes on as if nothing were.
+    pub fn fork(&mut self) -> Self {
+        Random { state: self.bits() }
     }
 
     /// The next 64 bits.
@@ -67,7 +77,7 @@ impl Random {
     }
 }
 
-/// A range of durations, both ends included.
+/// A range of durations, both ends included. As text: `300us..60ms`, or `1ms` where both ends are the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Range {
     /// The shortest.
@@ -93,6 +103,43 @@ impl Range {
     /// From `min` to `max` milliseconds.
     pub const fn millis(min: u64, max: u64) -> Self {
         Range::new(Duration::from_millis(min), Duration::from_millis(max))
+    }
+}
+
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Units without a space between them read better beside the two dots.
+        let text = |duration: Duration| format_duration(duration).to_string().replace(' ', "");
+        match self.min == self.max {
+            true => f.write_str(&text(self.min)),
+            false => write!(f, "{}..{}", text(self.min), text(self.max)),
+        }
+    }
+}
+
+impl FromStr for Range {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (min, max) = text.split_once("..").unwrap_or((text, text));
+        let [min, max] = [min, max].map(|end| parse_duration(end.trim()).map_err(|error| format!("{text:?}: {error}")));
+        let range = Range::new(min?, max?);
+        if range.min > range.max {
+            return Err(format!("{text:?} ends before it begins"));
+        }
+        Ok(range)
+    }
+}
+
+impl Serialize for Range {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Range {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 
@@ -129,6 +176,31 @@ mod tests {
         let range = Range::millis(3, 5);
         assert!((0..200).map(|_| random.duration(range)).all(|drawn| (range.min..=range.max).contains(&drawn)));
         assert_eq!(random.duration(Range::fixed(range.max)), range.max);
+    }
+
+    #[test]
+    fn a_fork_leaves_its_stream_where_it_was_whatever_is_taken_from_it() {
+        let [mut one, mut other] = [0, 1].map(|_| Random::stream(3, "fork"));
+        let (mut fork, _) = (one.fork(), other.fork());
+        (0..9).for_each(|_| _ = fork.bits());
+        assert_eq!(one.bits(), other.bits());
+    }
+
+    #[test]
+    fn a_range_is_written_as_people_write_it_and_read_back() {
+        for (text, range) in [
+            ("1ms", Range::millis(1, 1)),
+            ("0s", Range::ZERO),
+            ("300us..60ms", Range::new(Duration::from_micros(300), Duration::from_millis(60))),
+            ("1ms500us..2m", Range::new(Duration::from_micros(1_500), Duration::from_secs(120))),
+        ] {
+            assert_eq!(range.to_string(), text);
+            assert_eq!(text.parse(), Ok(range));
+        }
+        assert_eq!(" 2 ms .. 3 ms".parse(), Ok(Range::millis(2, 3)));
+        for wrong in ["", "..", "1ms..", "5ms..1ms", "7", "fast"] {
+            assert!(wrong.parse::<Range>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -88,6 +88,8 @@ impl Default for StreamOptions {
 
 /// How often a stalled stream tries again.
 const RETRY: Duration = Duration::from_millis(200);
+/// How many bytes a segment without any content has: its headers.
+const HEADER_BYTES: usize = 60;
 
 /// All streams.
 #[derive(Debug, Default)]
@@ -96,6 +98,7 @@ pub struct Streams {
     pipes: BTreeMap<u64, Pipe>,
     ends: BTreeMap<End, (u64, usize)>,
     opened: u64,
+    resets: u64,
 }
 
 #[derive(Debug)]
@@ -109,6 +112,8 @@ struct Pipe {
     listens: [bool; 2],
     /// Whether the dialler knows that it is connected.
     connected: bool,
+    /// Whether it was reset on its way: nothing gets through any more, though the ends do not know it yet.
+    broken: bool,
     /// What each side has sent and the other has not received.
     sent: [Sent; 2],
 }
@@ -127,6 +132,15 @@ struct Sent {
 enum Item {
     Frame(Vec<u8>),
     Fin,
+}
+
+impl Item {
+    fn len(&self) -> usize {
+        match self {
+            Item::Frame(bytes) => bytes.len(),
+            Item::Fin => 0,
+        }
+    }
 }
 
 /// The world around the streams at one moment.
@@ -161,12 +175,40 @@ impl Streams {
         Some(self.pipes[&pipe].nodes[1 - side])
     }
 
+    /// How many streams the links have reset.
+    pub fn resets(&self) -> u64 {
+        self.resets
+    }
+
+    /// The end that sent what arrives in a step, if something does.
+    pub fn sender(&self, step: Step) -> Option<End> {
+        match step.kind {
+            StepKind::Arrive(side) => self.pipes.get(&step.pipe)?.ends[side],
+            _ => None,
+        }
+    }
+
+    /// What waits for a link that is no longer clogged gets through now.
+    pub fn unclogged(&mut self, world: &mut World<'_>, from: NodeIdx, to: NodeIdx) -> Later {
+        let machines = [from, to].map(|node| world.network.machine(node));
+        let mut later = Later::new();
+        for (&pipe, state) in &self.pipes {
+            let [one, other] = state.nodes.map(|node| world.network.machine(node));
+            for (side, ends) in [[one, other], [other, one]].into_iter().enumerate() {
+                if ends == machines && state.sent[side].stalled.is_some() {
+                    later.push((world.now, Step { pipe, kind: StepKind::Arrive(side) }));
+                }
+            }
+        }
+        later
+    }
+
     /// Dials. `to` is `None` where no node has the address.
     pub fn dial(&mut self, world: &mut World<'_>, end: End, source: SocketAddr, to: Option<NodeIdx>) -> Later {
         self.opened += 1;
         let pipe = self.opened;
         let target = to.unwrap_or(end.node);
-        let delay = world.network.segment(end.node, target);
+        let delay = world.network.segment(world.now, end.node, target, HEADER_BYTES);
         self.ends.insert(end, (pipe, 0));
         self.pipes.insert(
             pipe,
@@ -178,6 +220,7 @@ impl Streams {
                 ends: [Some(end), None],
                 listens: [true, false],
                 connected: false,
+                broken: false,
                 sent: Default::default(),
             },
         );
@@ -187,7 +230,21 @@ impl Streams {
 
     /// Sends a frame. Does nothing on a stream that is gone.
     pub fn send(&mut self, world: &mut World<'_>, end: End, extra_delay: Duration, frame: Vec<u8>) -> Later {
-        self.push(world, end, extra_delay, Item::Frame(frame))
+        match self.reset_on_its_way(world, end) {
+            Some(later) => later,
+            None => self.push(world, end, extra_delay, Item::Frame(frame)),
+        }
+    }
+
+    /// Breaks a stream if its link decides so: what is on its way is lost, and either end hears of it at its time.
+    fn reset_on_its_way(&mut self, world: &mut World<'_>, end: End) -> Option<Later> {
+        let &(id, side) = self.ends.get(&end)?;
+        let pipe = self.pipes.get_mut(&id).filter(|pipe| !pipe.broken)?;
+        let [own, others] = world.network.reset(pipe.nodes[side], pipe.nodes[1 - side])?;
+        pipe.broken = true;
+        self.resets += 1;
+        let hears = |after, side| (world.now + after, Step { pipe: id, kind: StepKind::Break(side) });
+        Some(vec![hears(own, side), hears(others, 1 - side)])
     }
 
     /// Closes a stream behind what was sent on it; this end hears nothing more.
@@ -241,8 +298,9 @@ impl Streams {
 
     fn push(&mut self, world: &mut World<'_>, end: End, extra_delay: Duration, item: Item) -> Later {
         let Some(&(id, side)) = self.ends.get(&end) else { return Vec::new() };
-        let Some(pipe) = self.pipes.get_mut(&id) else { return Vec::new() };
-        let delay = world.network.segment(pipe.nodes[side], pipe.nodes[1 - side]) + extra_delay;
+        let Some(pipe) = self.pipes.get_mut(&id).filter(|pipe| !pipe.broken) else { return Vec::new() };
+        let bytes = HEADER_BYTES + item.len();
+        let delay = world.network.segment(world.now, pipe.nodes[side], pipe.nodes[1 - side], bytes) + extra_delay;
         let sent = &mut pipe.sent[side];
         sent.last = sent.last.max(world.now + delay);
         sent.items.push_back((sent.last, item));
@@ -253,15 +311,15 @@ impl Streams {
     }
 
     fn request_arrives(&mut self, world: &mut World<'_>, id: u64, told: &mut Vec<(End, Heard)>, later: &mut Later) {
-        let Some(pipe) = self.pipes.get_mut(&id) else { return };
+        let Some(pipe) = self.pipes.get_mut(&id).filter(|pipe| !pipe.broken) else { return };
         if !pipe.listens[0] {
             // The dialler went away before anybody heard of it.
             self.remove(id);
             return;
         }
         let [from, to] = pipe.nodes;
-        let host = if world.network.is_cut(from, to) { Host::Silent } else { (world.host)(to) };
-        let back = world.now + world.network.segment(to, from);
+        let host = if world.network.stops_streams(from, to) { Host::Silent } else { (world.host)(to) };
+        let back = world.now + world.network.segment(world.now, to, from, HEADER_BYTES);
         match host {
             Host::Silent if world.now.since(pipe.dialled) >= self.options.connect_timeout => {
                 self.end_side(id, 0, told);
@@ -280,9 +338,9 @@ impl Streams {
     }
 
     fn acceptance_arrives(&mut self, world: &mut World<'_>, id: u64, told: &mut Vec<(End, Heard)>, later: &mut Later) {
-        let Some(pipe) = self.pipes.get_mut(&id) else { return };
+        let Some(pipe) = self.pipes.get_mut(&id).filter(|pipe| !pipe.broken) else { return };
         let [from, to] = pipe.nodes;
-        if !world.network.is_cut(to, from) {
+        if !world.network.stops_streams(to, from) {
             pipe.connected = true;
             if pipe.listens[0] {
                 told.extend(pipe.ends[0].map(|end| (end, Heard::Connected)));
@@ -303,12 +361,12 @@ impl Streams {
         told: &mut Vec<(End, Heard)>,
         later: &mut Later,
     ) {
-        let Some(pipe) = self.pipes.get_mut(&id) else { return };
+        let Some(pipe) = self.pipes.get_mut(&id).filter(|pipe| !pipe.broken) else { return };
         let again = Step { pipe: id, kind: StepKind::Arrive(side) };
         let [from, to] = [pipe.nodes[side], pipe.nodes[1 - side]];
         let receiver = pipe.ends[1 - side];
         let ready = if side == 0 { receiver.is_some() } else { pipe.connected };
-        let reachable = !world.network.is_cut(from, to) && (world.host)(to) != Host::Silent;
+        let reachable = !world.network.stops_streams(from, to) && (world.host)(to) != Host::Silent;
         let sent = &mut pipe.sent[side];
         if !ready {
             later.push((world.now + RETRY, again));
@@ -331,7 +389,10 @@ impl Streams {
         let sent = &mut pipe.sent[side];
         if refuses {
             // Nobody is there any more, nor is a farewell on its way: the kernel answers with a reset.
-            later.push((world.now + world.network.segment(to, from), Step { pipe: id, kind: StepKind::Break(side) }));
+            later.push((
+                world.now + world.network.segment(world.now, to, from, HEADER_BYTES),
+                Step { pipe: id, kind: StepKind::Break(side) },
+            ));
         }
         while sent.items.front().is_some_and(|&(ready, _)| ready <= world.now) {
             let Some((_, item)) = sent.items.pop_front() else { break };

@@ -21,7 +21,7 @@ fn is_set(name: &str) -> bool {
 
 /// Everything that the others test, in one run: starts, crashes, loss, a pause, a leave, a split.
 fn scripted(seed: u64, trace: TraceText) -> Cluster {
-    let link = Link { loss: 0.05, duplicate: 0.05, delay: Range::millis(1, 20) };
+    let link = Link { loss: 0.05, duplicate: 0.05, delay: Range::millis(1, 20), ..Link::default() };
     let mut cluster = cluster_with(Options { link, trace, ..Options::seeded(seed) }, 4);
     let crash = haulout::Outcome::Error("lost".into());
     cluster.children().plan_args(b"child-003", Plan::ending(Range::millis(300, 900), crash));

@@ -15,7 +15,7 @@ const REACH: Duration = secs(25);
 const SIZES: [(u64, usize); 3] = [(0, 3), (1, 3), (2, 10)];
 
 fn link(loss: f64, duplicate: f64, delay_ms: (u64, u64)) -> Link {
-    Link { loss, duplicate, delay: Range::millis(delay_ms.0, delay_ms.1) }
+    Link { loss, duplicate, delay: Range::millis(delay_ms.0, delay_ms.1), ..Link::default() }
 }
 
 /// Starts and terminates children through all nodes, adds and takes away nodes, over such links; asserts that the

@@ -127,9 +127,9 @@ impl Swim {
         for (to, range) in self.collected.packets.drain(..) {
             self.datagrams += 1;
             let Some(&to) = self.by_addr.get(&to.addr) else { continue };
-            if let Fate::Arrives(delay, _) = self.network.datagram(at, to) {
+            if let Fate::Arrives(arrival) = self.network.datagram(self.now, at, to, range.len()) {
                 let bytes = self.collected.bytes[range].to_vec();
-                self.queue.push(self.now + delay, Happening::Arrival(to, bytes));
+                self.queue.push(self.now + arrival.after, Happening::Arrival(to, bytes));
             }
         }
         self.collected.bytes.clear();

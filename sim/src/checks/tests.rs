@@ -8,6 +8,7 @@ use haulout::{ChildSpec, Outcome, TerminateError};
 use super::*;
 use crate::history::Life;
 use crate::journal::Ending;
+use crate::network::{Class, Link};
 
 const WINDOW: Duration = Duration::from_secs(10);
 const NOW: u64 = 1_000;
@@ -106,6 +107,8 @@ fn twice(from: u64, to: u64) -> Journal {
             spec: Arc::new(spec().spec().clone()),
             began: at(began),
             started: Some(at(began)),
+            signalled: None,
+            shutdown: None,
             ended: None,
             ending: None,
         });
@@ -123,12 +126,18 @@ fn an_overlap_needs_a_fault_at_one_of_its_nodes_shortly_before() {
     let quiet = history();
     assert_eq!(unexplained(&quiet), 1);
     for (kind, from, to, expected) in [
-        (FaultKind::Cut(NodeIdx(2), NodeIdx(1)), 70, 85, 0),
-        (FaultKind::Cut(NodeIdx(2), NodeIdx(1)), 60, 70, 1),
+        (FaultKind::Cut(NodeIdx(2), NodeIdx(1), Class::All), 70, 85, 0),
+        (FaultKind::Cut(NodeIdx(2), NodeIdx(1), Class::All), 60, 70, 1),
         (FaultKind::Paused(NodeIdx(0)), 95, 101, 0),
         (FaultKind::Paused(NodeIdx(2)), 95, 101, 1),
         (FaultKind::Loss(0.05), 1, 200, 1),
         (FaultKind::Loss(0.25), 1, 200, 0),
+        (FaultKind::Weather(Link { corrupt: 0.01, ..Link::default() }.severity()), 1, 200, 1),
+        (FaultKind::Weather(Link { burst_loss: 0.5, ..Link::default() }.severity()), 1, 200, 0),
+        (FaultKind::Cut(NodeIdx(2), NodeIdx(1), Class::Streams), 95, 99, 0),
+        (FaultKind::Clogged(NodeIdx(0), NodeIdx(2)), 95, 99, 0),
+        (FaultKind::Slow(NodeIdx(2)), 95, 99, 1),
+        (FaultKind::Twin(NodeIdx(1), NodeIdx(5)), 95, 99, 0),
         (FaultKind::Paused(NodeIdx(0)), 105, 110, 1),
     ] {
         let mut history = quiet.clone();
@@ -191,6 +200,8 @@ fn journal(runs: &[(usize, u32, u64, u64, bool)]) -> Journal {
             spec: Arc::new(child.spec().clone()),
             began: at(from),
             started: Some(at(from)),
+            signalled: None,
+            shutdown: None,
             ended: None,
             ending: None,
         });
@@ -212,7 +223,7 @@ fn a_run_after_the_child_was_done_or_with_an_old_number_is_found_unless_a_fault_
     assert!(!unexplained_reruns(&equal, &history(), WINDOW)[0].was_done());
 
     let mut cut = history();
-    cut.begin_fault(FaultKind::Cut(NodeIdx(0), NodeIdx(1)), at(105));
+    cut.begin_fault(FaultKind::Cut(NodeIdx(0), NodeIdx(1), Class::All), at(105));
     assert!(unexplained_reruns(&again, &cut, WINDOW).is_empty());
     assert!(unexplained_reruns(&equal, &cut, WINDOW).is_empty());
 }

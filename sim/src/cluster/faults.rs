@@ -1,15 +1,15 @@
-//! What can be done to a cluster: nodes come, crash, pause and leave; links fail; packets are held, lost and replayed.
+//! What can be done to nodes and packets: nodes come, crash, pause and leave; packets are held, lost and replayed.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use haulout::proto::{Birth, InstanceId, Node};
 use haulout::{Config, Security};
 
 use super::options::address;
-use super::{Cluster, NodeOptions, NodeState, Process, Resume, Slot};
+use super::{Clock, Cluster, NodeOptions, NodeState, Process, Resume, Slot};
 use crate::NodeIdx;
 use crate::history::{FaultKind, Life, LifeEnd};
-use crate::network::Link;
 use crate::random::{Random, Range};
 use crate::streams::End;
 
@@ -48,7 +48,7 @@ pub(super) type Hook = Box<dyn FnMut(Packet<'_>) -> Verdict>;
 
 /// What waits for its release.
 pub(super) enum Held {
-    Datagram { from: NodeIdx, to: NodeIdx, bytes: Vec<u8> },
+    Datagram { from: NodeIdx, to: NodeIdx, boot: u32, bytes: Vec<u8> },
     Frame(End, Vec<u8>),
     Close(End),
 }
@@ -84,6 +84,9 @@ impl Cluster {
                 ..self.options.config.clone()
             },
             instance: None,
+            clock_ahead: None,
+            drift_ppm: 0,
+            wall_offset_ms: 0,
         }
     }
 
@@ -93,11 +96,18 @@ impl Cluster {
     /// If its configuration can't be used.
     #[track_caller]
     pub fn add_node_with(&mut self, name: &str, mut options: NodeOptions) -> NodeIdx {
-        let node = NodeIdx(self.slots.len());
-        let addr = address(node);
+        let addr = address(NodeIdx(self.slots.len()));
         options.config.name = Some(name.into());
         options.config.bind = addr;
+        let node = self.push_slot(name, addr, options);
         self.by_addr.insert(addr, node);
+        self.restart(node);
+        node
+    }
+
+    pub(super) fn push_slot(&mut self, name: &str, addr: SocketAddr, options: NodeOptions) -> NodeIdx {
+        let node = NodeIdx(self.slots.len());
+        let stream = |name| Random::numbered(self.options.seed, name, node.0 as u64);
         self.slots.push(Slot {
             name: name.into(),
             addr,
@@ -105,12 +115,14 @@ impl Cluster {
             state: NodeState::Down,
             boots: 0,
             process: None,
-            births: Random::numbered(self.options.seed, "births", node.0 as u64),
-            lateness: Random::numbered(self.options.seed, "lateness", node.0 as u64),
+            births: stream("births"),
+            lateness: stream("lateness"),
+            slow: None,
+            slowness: stream("slowness"),
+            twins: None,
             events: Vec::new(),
             members: Default::default(),
         });
-        self.restart(node);
         node
     }
 
@@ -122,30 +134,39 @@ impl Cluster {
     /// Starts a node that is down: same name, same address, a new instance.
     ///
     /// # Panics
-    /// If it is not down, or its configuration can't be used.
+    /// If it is not down, if it is a [twin](Self::add_twin), or if its configuration can't be used.
     #[track_caller]
     pub fn restart(&mut self, node: NodeIdx) {
+        assert!(self.twin_of(node).is_none(), "{} is a twin; add another", self.name(node));
+        self.boot(node);
+    }
+
+    #[track_caller]
+    pub(super) fn boot(&mut self, node: NodeIdx) {
         let slot = &mut self.slots[node.0];
         assert!(slot.process.is_none(), "{} runs already", slot.name);
         let drawn = InstanceId::new(slot.births.bits());
         let instance = slot.options.instance.unwrap_or(drawn);
-        let ahead = slot.births.duration(Range::new(Duration::ZERO, self.options.clock_ahead_max));
+        let drawn = slot.births.duration(Range::new(Duration::ZERO, self.options.clock_ahead_max));
+        let ahead = slot.options.clock_ahead.unwrap_or(drawn);
+        let clock = Clock::new(self.now, ahead, slot.options.drift_ppm);
+        let wall_ms = WALL_MS_AT_ZERO.saturating_add_signed(slot.options.wall_offset_ms);
         let birth = Birth {
             addr: slot.addr,
             instance,
             seed: slot.births.seed(),
-            wall_ms_at_zero: WALL_MS_AT_ZERO - ahead.as_millis() as u64,
+            wall_ms_at_zero: wall_ms.saturating_sub(ahead.as_millis() as u64),
             sabotage: self.options.sabotage,
             fault_sites: self.options.fault_sites,
         };
-        let machine = match Node::new(&slot.options.config, birth, self.now + ahead) {
+        let machine = match Node::new(&slot.options.config, birth, clock.local(self.now)) {
             Ok(machine) => machine,
             Err(error) => panic!("{}: {error}", slot.name),
         };
         slot.boots += 1;
         slot.state = NodeState::Up;
         slot.members.clear();
-        slot.process = Some(Process::new(machine, instance, slot.boots, ahead));
+        slot.process = Some(Process::new(machine, instance, slot.boots, clock));
         let joins = slot.options.joins;
         self.history.lives.push(Life { node, instance, from: self.now, to: None, end: None });
         self.trace.show(self.now, node, "born", &instance);
@@ -160,9 +181,11 @@ impl Cluster {
         self.end_process(node, NodeState::Down, LifeEnd::Crashed);
     }
 
-    /// Takes the machine of a node away: nobody hears anything of it.
+    /// Takes the machine of a node away, with its twins: nobody hears anything of it.
     pub fn lose_power(&mut self, node: NodeIdx) {
-        self.end_process(node, NodeState::Off, LifeEnd::PowerLost);
+        for node in self.on_machine(node) {
+            self.end_process(node, NodeState::Off, LifeEnd::PowerLost);
+        }
     }
 
     pub(super) fn process_left(&mut self, node: NodeIdx) {
@@ -176,7 +199,8 @@ impl Cluster {
         slot.state = state;
         self.trace.show(now, node, "ended", &how);
         self.history.end_life(process.instance, now, how);
-        self.history.end_faults(now, |kind| kind == FaultKind::Paused(node));
+        let over = |kind| kind == FaultKind::Paused(node) || matches!(kind, FaultKind::Twin(_, twin) if twin == node);
+        self.history.end_faults(now, over);
         let boot = process.boot;
         process.end(now, &mut self.journal);
         self.with_streams(|streams, world| streams.process_ended(world, node, boot, state == NodeState::Off));
@@ -194,6 +218,11 @@ impl Cluster {
 
     /// Continues a paused process (SIGCONT).
     pub fn resume(&mut self, node: NodeIdx) {
+        self.resume_with(node, self.options.resume);
+    }
+
+    /// Continues a paused process and chooses what it sees first.
+    pub fn resume_with(&mut self, node: NodeIdx, resume: Resume) {
         let slot = &mut self.slots[node.0];
         if slot.state != NodeState::Paused {
             return;
@@ -203,69 +232,43 @@ impl Cluster {
         self.history.end_faults(self.now, |kind| kind == FaultKind::Paused(node));
         let Some(process) = slot.process.as_mut() else { return };
         let (boot, waiting) = (process.boot, process.take_inbox());
-        if self.options.resume == Resume::TimersFirst {
+        if resume == Resume::TimersFirst {
             self.wake(node, boot);
         }
         for input in waiting {
             self.feed(node, boot, input);
         }
-        if self.options.resume == Resume::PacketsFirst {
+        if resume == Resume::PacketsFirst {
             self.wake(node, boot);
+        }
+    }
+
+    /// Changes the wall clock of a node's machine, by up to years. It takes effect at the node's next start: a running
+    /// node has read it once and counts on with its monotonic clock.
+    pub fn step_wall_clock(&mut self, node: NodeIdx, by_ms: i64) {
+        let offset = &mut self.slots[node.0].options.wall_offset_ms;
+        *offset = offset.saturating_add(by_ms);
+        self.trace.show(self.now, node, "wall clock", &by_ms);
+    }
+
+    /// Lets the monotonic clock of a node's process go forward at once, as on a machine that was suspended for an
+    /// instant of the simulation but for this long by its own clock.
+    pub fn jump_clock(&mut self, node: NodeIdx, by: Duration) {
+        let slot = &mut self.slots[node.0];
+        let Some(process) = slot.process.as_mut() else { return };
+        process.clock.jump(by);
+        let runs = slot.state == NodeState::Up;
+        self.trace.show(self.now, node, "clock jump", &by);
+        self.history.begin_fault(FaultKind::ClockJump(node), self.now);
+        self.history.end_faults(self.now, |kind| kind == FaultKind::ClockJump(node));
+        if runs {
+            self.plan_timer(node);
         }
     }
 
     /// Chooses what resumed processes see first from now on.
     pub fn set_resume(&mut self, resume: Resume) {
         self.options.resume = resume;
-    }
-
-    /// Cuts the links between two nodes in both directions.
-    pub fn cut(&mut self, a: NodeIdx, b: NodeIdx) {
-        self.cut_one_way(a, b);
-        self.cut_one_way(b, a);
-    }
-
-    /// Lets nothing through from one node to another.
-    pub fn cut_one_way(&mut self, from: NodeIdx, to: NodeIdx) {
-        if self.network.set_cut(from, to, true) {
-            self.trace.show(self.now, from, "cut", &to);
-            self.history.begin_fault(FaultKind::Cut(from, to), self.now);
-        }
-    }
-
-    /// Cuts every link between these nodes and all others.
-    pub fn split(&mut self, side: &[NodeIdx]) {
-        for other in self.nodes().filter(|node| !side.contains(node)) {
-            side.iter().for_each(|&node| self.cut(node, other));
-        }
-    }
-
-    /// Mends the links between two nodes.
-    pub fn mend(&mut self, a: NodeIdx, b: NodeIdx) {
-        for (from, to) in [(a, b), (b, a)] {
-            if self.network.set_cut(from, to, false) {
-                self.trace.show(self.now, from, "mended", &to);
-                self.history.end_faults(self.now, |kind| kind == FaultKind::Cut(from, to));
-            }
-        }
-    }
-
-    /// Mends every link.
-    pub fn heal(&mut self) {
-        for (from, to) in self.network.cuts() {
-            self.mend(from, to);
-        }
-    }
-
-    /// Changes how links behave that have no behaviour of their own.
-    pub fn set_link(&mut self, link: Link) {
-        self.network.set_default(link);
-        self.note_loss();
-    }
-
-    /// Gives one direction a behaviour of its own, or takes it away.
-    pub fn set_link_between(&mut self, from: NodeIdx, to: NodeIdx, link: Option<Link>) {
-        self.network.set_link(from, to, link);
     }
 
     /// Shows every packet to `hook` from now on, which decides what becomes of it. The history knows nothing of it, so
@@ -293,7 +296,7 @@ impl Cluster {
     pub fn release(&mut self) {
         for held in std::mem::take(&mut self.held) {
             match held {
-                Held::Datagram { from, to, bytes } => self.travel(from, to, Duration::ZERO, bytes),
+                Held::Datagram { from, to, boot, bytes } => self.travel(from, to, boot, Duration::ZERO, bytes),
                 Held::Frame(end, bytes) => {
                     self.with_streams(|streams, world| streams.send(world, end, Duration::ZERO, bytes));
                 }

@@ -43,6 +43,8 @@ pub struct Options {
     pub inputs_per_ms_max: u32,
     /// Whether every datagram is kept, for replay.
     pub capture: bool,
+    /// Whether it is noted when nodes heard of each other, for [`Cluster::contacts`](super::Cluster::contacts).
+    pub contacts: bool,
     /// What becomes of the text of the trace.
     pub trace: TraceText,
     /// Rules that are taken out.
@@ -78,6 +80,7 @@ impl Default for Options {
             resume: Resume::default(),
             inputs_per_ms_max: 100_000,
             capture: false,
+            contacts: false,
             trace: TraceText::Off,
             sabotage: Sabotage::default(),
             fault_sites: FaultSites::default(),
@@ -107,6 +110,13 @@ pub struct NodeOptions {
     pub config: Config,
     /// Its instance at every start, to see why that is wrong. Default (`None`): a new one each time.
     pub instance: Option<InstanceId>,
+    /// How far its monotonic clock is ahead of the simulation when it starts. Default (`None`): drawn at every start,
+    /// up to [`Options::clock_ahead_max`].
+    pub clock_ahead: Option<Duration>,
+    /// How many millionths of a second its monotonic clock counts too many in each, or too few.
+    pub drift_ppm: i32,
+    /// How far its wall clock is from the right time when it starts, seconds to years.
+    pub wall_offset_ms: i64,
 }
 
 /// The address of a node in virtual space.

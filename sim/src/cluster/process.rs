@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use haulout::Shutdown;
 use haulout::proto::{ChildEvent, Command, ConnId, InstanceId, Node, RequestId, RunId, StartChild, Time, Wakeup};
 
+use super::Clock;
 use crate::NodeIdx;
 use crate::children::Life;
 use crate::journal::{Ending, Journal, Run};
@@ -16,9 +16,15 @@ use crate::trace::At;
 /// An input of a node.
 pub(super) enum Input {
     Timer,
-    Datagram { from: SocketAddr, bytes: Vec<u8> },
+    Datagram {
+        from: SocketAddr,
+        bytes: Vec<u8>,
+    },
     Stream(ConnId, Heard),
+    /// A run may have got to its next step.
     Child(RunId),
+    /// A run has got there a while ago.
+    Report(RunId, ChildEvent),
     Seeds,
     Command(RequestId, Box<Command>),
     Cancel(RequestId),
@@ -31,28 +37,36 @@ pub(super) struct Process {
     pub(super) node: Node,
     pub(super) instance: InstanceId,
     pub(super) boot: u32,
-    /// How far its clock is ahead of the simulation.
-    ahead: Duration,
+    pub(super) clock: Clock,
     runs: BTreeMap<RunId, (usize, Life)>,
     inbox: VecDeque<Input>,
     inbox_bytes: usize,
     /// The earliest timer that is planned.
     pub(super) timer: Option<Time>,
+    /// How many inputs wait because it is slow, or was.
+    pub(super) late: u32,
+    /// The last of them, until when.
+    pub(super) late_until: Time,
+    /// Whether a timer is among them.
+    pub(super) timer_is_late: bool,
     millisecond: u64,
     inputs: u32,
 }
 
 impl Process {
-    pub(super) fn new(node: Node, instance: InstanceId, boot: u32, ahead: Duration) -> Self {
+    pub(super) fn new(node: Node, instance: InstanceId, boot: u32, clock: Clock) -> Self {
         Process {
             node,
             instance,
             boot,
-            ahead,
+            clock,
             runs: BTreeMap::new(),
             inbox: VecDeque::new(),
             inbox_bytes: 0,
             timer: None,
+            late: 0,
+            late_until: Time::ZERO,
+            timer_is_late: false,
             millisecond: 0,
             inputs: 0,
         }
@@ -60,12 +74,12 @@ impl Process {
 
     /// The time of its clock.
     pub(super) fn local(&self, now: Time) -> Time {
-        now + self.ahead
+        self.clock.local(now)
     }
 
     /// When it wants to be called, in the time of the simulation.
     pub(super) fn deadline(&self) -> Option<Time> {
-        self.node.poll_timeout().map(|(deadline, _)| deadline - self.ahead)
+        self.node.poll_timeout().map(|(deadline, _)| self.clock.when(deadline))
     }
 
     /// Keeps an input for when the process is resumed; what the socket's buffer has no room for is lost.
@@ -111,6 +125,8 @@ impl Process {
             spec: start.spec,
             began: now,
             started: None,
+            signalled: None,
+            shutdown: None,
             ended: None,
             ending: None,
         });
@@ -119,8 +135,15 @@ impl Process {
     }
 
     /// Stops a run; returns when it ends then.
-    pub(super) fn stop_child(&mut self, now: Time, run: RunId, shutdown: Shutdown) -> Option<Time> {
-        let (_, life) = self.runs.get_mut(&run)?;
+    pub(super) fn stop_child(
+        &mut self,
+        now: Time,
+        run: RunId,
+        shutdown: Shutdown,
+        journal: &mut Journal,
+    ) -> Option<Time> {
+        let (entry, life) = self.runs.get_mut(&run)?;
+        journal.signalled(*entry, now, shutdown);
         life.stop(now, shutdown);
         life.due()
     }

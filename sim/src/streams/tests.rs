@@ -1,7 +1,7 @@
 //! Two machines, one network, a queue: what do the ends of a stream hear, and when?
 
 use super::*;
-use crate::network::Link;
+use crate::network::{Class, Link};
 use crate::queue::Queue;
 use crate::random::Range;
 
@@ -48,7 +48,10 @@ impl Pair {
     }
 
     fn cut(&mut self, from: NodeIdx, to: NodeIdx, cut: bool) {
-        self.network.set_cut(from, to, cut);
+        match cut {
+            true => self.network.cut(from, to, Class::Streams),
+            false => self.network.mend(from, to, Class::Streams),
+        };
     }
 
     fn run(&mut self, duration: Duration) {
@@ -90,7 +93,7 @@ fn frames(range: std::ops::Range<u8>) -> Vec<Heard> {
 
 #[test]
 fn frames_arrive_in_order_however_unequal_their_delays_and_the_end_comes_last() {
-    let link = Link { delay: Range::millis(1, 50), loss: 0.2, duplicate: 0.5 };
+    let link = Link { delay: Range::millis(1, 50), loss: 0.2, duplicate: 0.5, ..Link::default() };
     let mut pair = Pair::new(link);
     let accepted = pair.open();
     (0..100).for_each(|byte| pair.send(DIALLED, &[byte]));
@@ -181,4 +184,55 @@ fn a_reset_stream_ends_at_both_ends_and_loses_what_was_on_its_way() {
     pair.with(|streams, world| streams.reset(world.now, DIALLED));
     pair.run(Duration::from_secs(1));
     assert_eq!((pair.heard_by(DIALLED), pair.heard_by(accepted)), (vec![Heard::Closed], vec![Heard::Closed]));
+}
+
+#[test]
+fn a_stream_that_its_link_resets_loses_what_is_on_its_way_and_its_ends_hear_of_it_one_after_the_other() {
+    let mut pair = Pair::new(Link::default());
+    let accepted = pair.open();
+    pair.send(DIALLED, b"lost");
+    pair.network.set_default(Link { reset: 1.0, ..Link::default() });
+    pair.send(DIALLED, b"the last");
+    pair.send(DIALLED, b"lost too");
+    pair.run(Duration::from_secs(1));
+    assert_eq!((pair.heard_by(DIALLED), pair.heard_by(accepted)), (vec![Heard::Closed], vec![Heard::Closed]));
+    assert_ne!(pair.heard[0].0, pair.heard[1].0);
+    assert!(pair.streams.is_empty() && pair.streams.ends.is_empty());
+    assert_eq!(pair.streams.resets(), 1);
+}
+
+#[test]
+fn a_stream_reset_while_it_is_dialled_or_closed_leaves_nothing_behind() {
+    let mut pair = Pair::new(Link { reset: 1.0, ..Link::default() });
+    pair.dial();
+    pair.send(DIALLED, b"early");
+    pair.run(Duration::from_secs(1));
+    assert_eq!(pair.heard_by(DIALLED), [Heard::Closed]);
+    assert!(pair.streams.is_empty() && pair.streams.ends.is_empty());
+
+    let mut pair = Pair::new(Link::default());
+    let accepted = pair.open();
+    pair.network.set_default(Link { reset: 1.0, ..Link::default() });
+    pair.send(DIALLED, b"the last");
+    pair.with(|streams, world| streams.close(world, DIALLED));
+    pair.run(Duration::from_secs(1));
+    assert_eq!((pair.heard_by(DIALLED), pair.heard_by(accepted)), (vec![], vec![Heard::Closed]));
+    assert!(pair.streams.is_empty() && pair.streams.ends.is_empty());
+}
+
+#[test]
+fn a_clogged_link_holds_frames_back_and_then_lets_them_through_at_once() {
+    let mut pair = Pair::new(Link::default());
+    let accepted = pair.open();
+    pair.network.set_clogged(A, B, true);
+    (0..3).for_each(|byte| pair.send(DIALLED, &[byte]));
+    pair.run(Duration::from_secs(3));
+    assert!(pair.heard.is_empty());
+    pair.network.set_clogged(A, B, false);
+    pair.with(|streams, world| streams.unclogged(world, A, B));
+    pair.run(Duration::ZERO);
+    assert_eq!(pair.heard_by(accepted), frames(0..3));
+    pair.send(DIALLED, &[3]);
+    pair.run(Duration::from_secs(1));
+    assert_eq!(pair.heard_by(accepted), frames(0..4));
 }

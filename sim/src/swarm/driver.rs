@@ -172,7 +172,7 @@ impl Driver {
             }
             SwarmFault::BadWeather => {
                 let delay = Range::new(self.options.link.delay.min, self.options.link.delay.max * 2);
-                self.cluster.set_link(Link { delay, loss: 0.25, duplicate: 0.2 });
+                self.cluster.set_link(Link { delay, loss: 0.25, duplicate: 0.2, ..Link::default() });
                 self.undo.push(end, Undo::GoodWeather);
             }
             _ => {}

@@ -107,7 +107,7 @@ impl SwarmOptions {
             children,
             duration: Duration::from_secs(60),
             config,
-            link: Link { delay: Range::new(Duration::from_micros(300), slowest), loss, duplicate },
+            link: Link { delay: Range::new(Duration::from_micros(300), slowest), loss, duplicate, ..Link::default() },
             timer_lateness_max,
             resume,
             fault_every,

@@ -1,0 +1,48 @@
+//! How much was sent, and what the links did to it.
+
+use crate::network::LostTo;
+
+/// How much was sent, and how often each fault of the links struck.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Datagrams that were sent.
+    pub datagrams: u64,
+    /// Their bytes.
+    pub datagram_bytes: u64,
+    /// Of them, those that never arrived.
+    pub datagrams_lost: u64,
+    /// Frames that were sent on streams.
+    pub frames: u64,
+    /// Their bytes.
+    pub frame_bytes: u64,
+    /// Datagrams lost by chance and in bad periods.
+    pub lost_to_noise: u64,
+    /// Datagrams lost to cuts.
+    pub lost_to_cuts: u64,
+    /// Datagrams that were too large for their link.
+    pub lost_to_mtu: u64,
+    /// Datagrams for which a narrow or clogged link had no room.
+    pub lost_to_queues: u64,
+    /// Datagrams that arrived twice.
+    pub duplicated: u64,
+    /// Datagrams of which a copy came long after.
+    pub replayed: u64,
+    /// Datagrams of which bits flipped.
+    pub corrupted: u64,
+    /// Datagrams that lost their end.
+    pub truncated: u64,
+    /// Streams that their link reset.
+    pub resets: u64,
+}
+
+impl Traffic {
+    pub(super) fn lost(&mut self, to: LostTo) {
+        self.datagrams_lost += 1;
+        *match to {
+            LostTo::Cut => &mut self.lost_to_cuts,
+            LostTo::Noise => &mut self.lost_to_noise,
+            LostTo::Mtu => &mut self.lost_to_mtu,
+            LostTo::Queue => &mut self.lost_to_queues,
+        } += 1;
+    }
+}
