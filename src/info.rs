@@ -154,6 +154,18 @@ impl Outcome {
     }
 }
 
+/// A member that was asked whether a child may start and answered nothing for `confirm_timeout`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SilentMember {
+    /// Its stable name, or its address if it is not in the scope.
+    pub name: Arc<str>,
+    /// Its advertised address.
+    pub addr: SocketAddr,
+    /// This life of it.
+    pub instance: InstanceId,
+}
+
 /// What a supervisor tells about its scope and its node, in the order in which this node saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -166,6 +178,17 @@ pub enum Event {
         id: ChildId,
         /// Its run.
         epoch: Epoch,
+    },
+    /// This node starts a child although some members did not permit it: they had answered nothing for
+    /// `confirm_timeout` and were not known to run it. If one of them does, the child runs twice until it is heard
+    /// again or declared down.
+    StartedUnconfirmed {
+        /// Which.
+        id: ChildId,
+        /// Its run.
+        epoch: Epoch,
+        /// Who was silent.
+        silent: Vec<SilentMember>,
     },
     /// A run on this node ended.
     ChildExited {

@@ -60,8 +60,9 @@
 //! 6. **Under a partition** the default is availability: each side may run its own copy; after healing, the duplicates
 //!    are resolved. The time that duplicates lived is measured and exported.
 //!
-//! "Can talk" means: answers within `confirm_timeout`. A child that is acknowledged here is known to one node; where
-//! that is too little, wait for more with `start_child(..).replicated(k)`.
+//! "Can talk" means: answers within `confirm_timeout`. A start that did not wait any longer is told by
+//! [`Event::StartedUnconfirmed`], with the members that were silent. A child that is acknowledged here is known to one
+//! node; where that is too little, wait for more with `start_child(..).replicated(k)`.
 //!
 //! # What is not promised
 //!
@@ -134,7 +135,7 @@ pub use error::{
     JoinScopeError, LeaveError, SpecError, StartError, StartNodeError, TerminateError, Unavailable, UpdateError,
     WaitError, WhereisError,
 };
-pub use info::{ChildInfo, ChildState, Event, Location, MemberInfo, Outcome, Unplaced, Which};
+pub use info::{ChildInfo, ChildState, Event, Location, MemberInfo, Outcome, SilentMember, Unplaced, Which};
 pub use proto::{Epoch, InstanceId, Stats};
 #[cfg(feature = "runtime")]
 pub use runtime::{

@@ -14,6 +14,7 @@ use super::supervision::{Asker, Local, Phase};
 use super::wire::{Answer, Ask, INLINE_SPEC_BYTES_MAX, Life, Message, ScopeMessage, Verdict};
 use super::{Dot, Identity, InstanceId, Rule, Site, Time, Wakeup};
 use crate::child::Restart;
+use crate::info::{Event, SilentMember};
 
 /// From this attempt on an Ask also goes through two other members: the direct way may be cut.
 pub(crate) const RELAY_FROM_ATTEMPT: u32 = 3;
@@ -247,9 +248,25 @@ impl Scope {
         if !silent.is_empty() && (!may_excuse || !self.are_excused(cx, key, &silent)) {
             return false;
         }
-        cx.stats.starts_without_answer += u64::from(!silent.is_empty());
         self.start_run(cx, key);
+        self.tell_unconfirmed(cx, key, &silent);
         true
+    }
+
+    /// Whoever fears a second run has to know of this one.
+    fn tell_unconfirmed(&self, cx: &mut Shared, key: &ChildKey, silent: &[InstanceId]) {
+        let Some(Local::Active(run)) = self.children.get(key).map(|child| &child.local) else { return };
+        if silent.is_empty() {
+            return;
+        }
+        let (id, epoch) = (key.id().clone(), run.epoch);
+        let silent = silent.iter().filter_map(|instance| cx.membership.identity_of(*instance)).map(|member| {
+            let name = self.name_of(member.instance).unwrap_or_else(|| member.addr.to_string().into());
+            SilentMember { name, addr: member.addr, instance: member.instance }
+        });
+        let event = Event::StartedUnconfirmed { id, epoch, silent: silent.collect() };
+        cx.stats.starts_without_answer += 1;
+        cx.event(self.id, event);
     }
 
     /// Members that answer nothing at all for `confirm_timeout` do not hold up a child that they do not claim.

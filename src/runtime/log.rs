@@ -9,6 +9,10 @@ pub(super) fn event(scope: &str, event: &Event) {
     match event {
         Event::Settled => info!(scope, "settled"),
         Event::ChildStarted { id, epoch } => debug!(scope, child = %id, %epoch, "child runs"),
+        Event::StartedUnconfirmed { id, epoch, silent } => {
+            let silent: Vec<&str> = silent.iter().map(|member| &*member.name).collect();
+            warn!(scope, child = %id, %epoch, ?silent, "child is started although members are silent; it may run twice");
+        }
         Event::ChildExited { id, epoch, outcome } => match outcome.error() {
             Some(error) => warn!(scope, child = %id, %epoch, %error, "child failed"),
             None => debug!(scope, child = %id, %epoch, ?outcome, "child ended"),

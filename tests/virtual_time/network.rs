@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use haulout::Event;
+use haulout::proto::placement::{self, Candidate};
 use haulout_sim::checks::unexplained_overlaps;
 use haulout_sim::{Cluster, Link, NodeIdx, Range};
 
@@ -172,6 +174,49 @@ fn a_cut_between_two_nodes_hardly_delays_a_start() {
             cluster.expect(millis(1_500), &what, |cluster| cluster.journal().alive().count() == number + 1);
         }
     }
+}
+
+/// Goal: whoever watches events learns that a start did not wait for a member any longer, and for which life of it.
+/// Method: a child of a running node is started while another one is paused; then while nobody is silent.
+#[test]
+fn a_start_that_did_not_wait_for_a_silent_member_names_it() {
+    let mut cluster = cluster(3, 3);
+    let paused = cluster.instance(C).expect("it runs");
+    let placed = |cluster: &Cluster, node: NodeIdx, round: u32| {
+        let id = |number| format!("{round}-{number}");
+        let members = cluster.members(A);
+        let owner = |id: &str| {
+            let candidates: Vec<_> = members
+                .iter()
+                .map(|member| (Candidate::new(member.name.clone(), member.weight), member.addr))
+                .collect();
+            placement::owner(placement::hash_key(id.as_bytes()), candidates.iter().map(|(one, addr)| (one, *addr)))
+        };
+        (0..).map(id).find(|id| owner(id) == Some(cluster.addr(node))).expect("each node owns some")
+    };
+    let unconfirmed = |cluster: &Cluster| {
+        let events = cluster.events(A).iter();
+        events.filter(|(.., event)| matches!(event, Event::StartedUnconfirmed { .. })).count()
+    };
+    let child = placed(&cluster, A, 0);
+    start(&mut cluster, A, spec(&child));
+    cluster.run_for(secs(1));
+    assert_eq!((unconfirmed(&cluster), cluster.stats(A).starts_without_answer), (0, 0));
+
+    cluster.pause(C);
+    let child = placed(&cluster, A, 1);
+    start(&mut cluster, A, spec(&child));
+    cluster.run_for(millis(1_500));
+    let run = alive(&cluster, &child);
+    let told = cluster.events(A).iter().find_map(|(.., event)| match event {
+        Event::StartedUnconfirmed { id, epoch, silent } => Some((id.clone(), *epoch, silent.clone())),
+        _ => None,
+    });
+    let (id, epoch, silent) = told.expect("it is told");
+    assert_eq!((id, epoch), (run.id, run.epoch));
+    let silent: Vec<_> = silent.iter().map(|member| (&*member.name, member.addr, member.instance)).collect();
+    assert_eq!(silent, [(cluster.name(C), cluster.addr(C), paused)]);
+    assert_eq!((unconfirmed(&cluster), cluster.stats(A).starts_without_answer), (1, 1));
 }
 
 /// Goal: one-way cuts of a whole node heal like any other.
