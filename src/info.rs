@@ -156,7 +156,6 @@ impl Outcome {
 
 /// A member that was asked whether a child may start and answered nothing for `confirm_timeout`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct SilentMember {
     /// Its stable name, or its address if it is not in the scope.
     pub name: Arc<str>,

@@ -32,7 +32,7 @@ pub mod wire;
 
 pub use ids::{Dot, Epoch, Identity, InstanceId, ScopeId};
 pub use io::*;
-pub use node::{Birth, Node};
+pub use node::{Birth, Node, Size};
 pub use sabotage::{Rule, Sabotage};
 pub use sites::{FaultSites, Site};
 pub use stats::Stats;

@@ -45,6 +45,8 @@ pub struct Pace {
     pub simulated: Duration,
     /// Wall time.
     pub wall: Duration,
+    /// Time on a core, where the system tells: on a busy machine that is what can be compared.
+    pub cpu: Option<Duration>,
     /// What happened in it, as the trace counts it.
     pub events: u64,
     /// Datagrams that were sent.
@@ -62,6 +64,9 @@ impl fmt::Display for Pace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (wall, simulated) = (self.wall.as_secs_f64(), self.simulated.as_secs_f64());
         write!(f, "{:>9.1} simulated s/s", self.speed())?;
+        if let Some(cpu) = self.cpu {
+            write!(f, " ({:>9.1} per s of CPU)", simulated / cpu.as_secs_f64())?;
+        }
         if self.events > 0 {
             let events = self.events as f64;
             write!(f, "  {:>10.0} events/s  {:>6.0} ns/event", events / wall, wall * 1e9 / events)?;
@@ -90,7 +95,8 @@ pub struct Figures {
 impl Figures {
     /// How fast the cluster at rest is relative to bare foca, 0 to 1.
     pub fn share(&self) -> f64 {
-        self.rest.speed() / self.swim.speed()
+        let cost = |pace: &Pace| pace.cpu.unwrap_or(pace.wall).as_secs_f64() / pace.simulated.as_secs_f64();
+        cost(&self.swim) / cost(&self.rest)
     }
 }
 
@@ -130,22 +136,41 @@ pub fn measure(case: Case) -> Figures {
     Figures { case, start, rest, load, swim, peak_rss_bytes }
 }
 
-#[allow(clippy::disallowed_methods, reason = "this is what measures wall time; nothing of the simulation sees it")]
-fn stopwatch() -> Instant {
-    Instant::now()
+/// Measures from its start on.
+struct Stopwatch {
+    wall: Instant,
+    cpu: Option<Duration>,
 }
 
-fn since(start: Instant) -> Duration {
-    stopwatch().duration_since(start)
+impl Stopwatch {
+    #[allow(clippy::disallowed_methods, reason = "this is what measures wall time; nothing of the simulation sees it")]
+    fn start() -> Self {
+        Stopwatch { wall: Instant::now(), cpu: cpu_time() }
+    }
+
+    /// Wall time and time on a core since the start.
+    fn read(&self) -> (Duration, Option<Duration>) {
+        let now = Stopwatch::start();
+        let cpu = now.cpu.zip(self.cpu).map(|(to, from)| to.saturating_sub(from));
+        (now.wall.duration_since(self.wall), cpu)
+    }
+}
+
+/// How long this thread has been on a core.
+fn cpu_time() -> Option<Duration> {
+    let statistics = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    statistics.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
 }
 
 fn pace(cluster: &mut Cluster, run: impl FnOnce(&mut Cluster)) -> Pace {
     let (now, events, datagrams) = (cluster.now(), cluster.trace().events(), cluster.traffic().datagrams);
-    let start = stopwatch();
+    let watch = Stopwatch::start();
     run(cluster);
+    let (wall, cpu) = watch.read();
     Pace {
         simulated: cluster.now().since(now),
-        wall: since(start),
+        wall,
+        cpu,
         events: cluster.trace().events() - events,
         datagrams: cluster.traffic().datagrams - datagrams,
     }

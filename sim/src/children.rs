@@ -77,8 +77,11 @@ pub struct Children {
     random: Random,
     planner: Option<Planner>,
     by_args: BTreeMap<Vec<u8>, Plan>,
-    by_kind: BTreeMap<String, Plan>,
+    /// Each run draws one, as likely as its number says.
+    by_kind: BTreeMap<String, Vec<(u32, Plan)>>,
     default: Plan,
+    /// The longest that any run so far may go on after an abort.
+    abort_delay_max: Duration,
 }
 
 impl Children {
@@ -89,7 +92,13 @@ impl Children {
             by_args: BTreeMap::new(),
             by_kind: BTreeMap::new(),
             default: Plan::default(),
+            abort_delay_max: Duration::ZERO,
         }
+    }
+
+    /// The longest that any run so far may go on after an abort.
+    pub fn abort_delay_max(&self) -> Duration {
+        self.abort_delay_max
     }
 
     /// Plans runs from now on that nothing else plans.
@@ -99,7 +108,13 @@ impl Children {
 
     /// Plans runs of a kind from now on.
     pub fn plan_kind(&mut self, kind: &str, plan: Plan) {
-        self.by_kind.insert(kind.into(), plan);
+        self.plan_kind_among(kind, vec![(1, plan)]);
+    }
+
+    /// Plans runs of a kind from now on: each draws one of these plans, as likely as its number says relative to the
+    /// others. Without plans, runs of this kind go as those that nothing plans.
+    pub fn plan_kind_among(&mut self, kind: &str, plans: Vec<(u32, Plan)>) {
+        self.by_kind.insert(kind.into(), plans);
     }
 
     /// Plans runs with these arguments from now on.
@@ -116,10 +131,28 @@ impl Children {
         let planned = self.planner.as_mut().and_then(|planner| planner(node, start, &mut self.random));
         let plan = planned.as_ref().unwrap_or_else(|| {
             let by_args = self.by_args.get(&start.spec.args[..]);
-            by_args.or_else(|| self.by_kind.get(start.spec.kind.as_str())).unwrap_or(&self.default)
+            let by_kind = || draw(&mut self.random, self.by_kind.get(start.spec.kind.as_str())?);
+            by_args.or_else(by_kind).unwrap_or(&self.default)
         });
+        self.abort_delay_max = self.abort_delay_max.max(plan.abort_delay);
         Life::new(plan, &mut self.random, now, timeout)
     }
+}
+
+/// One of several plans. A single one takes no randomness.
+fn draw<'a>(random: &mut Random, plans: &'a [(u32, Plan)]) -> Option<&'a Plan> {
+    if let [(_, only)] = plans {
+        return Some(only);
+    }
+    let mut left = random.below(plans.iter().map(|(odds, _)| *odds as usize).sum());
+    let drawn = plans.iter().find(|(odds, _)| match left.checked_sub(*odds as usize) {
+        Some(rest) => {
+            left = rest;
+            false
+        }
+        None => true,
+    });
+    drawn.map(|(_, plan)| plan)
 }
 
 /// A run under way: a plan with its times drawn.

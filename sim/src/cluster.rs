@@ -17,15 +17,14 @@ use std::time::Duration;
 
 use haulout::Event;
 use haulout::MemberInfo;
-use haulout::proto::{
-    ChildEvent, ConnId, InstanceId, Node, Output, Reply, RunId, ScopeId, Stats, StreamEvent, Time,
-};
+use haulout::proto::{ChildEvent, ConnId, InstanceId, Node, Output, Reply, RunId, ScopeId, Stats, StreamEvent, Time};
 
 use calls::LOOK;
 pub use calls::Request;
 use clock::Clock;
 use contacts::Contacts;
-pub use faults::{Packet, Verdict};
+pub use faults::{Packet, Treatment};
+#[cfg(feature = "cli")]
 pub(crate) use options::address;
 pub use options::{NodeOptions, Options, Resume};
 use process::{Input, Process};
@@ -72,6 +71,8 @@ pub struct Cluster {
     history: History,
     trace: Trace,
     traffic: Traffic,
+    /// What the nodes counted that have no process any more.
+    finished: Stats,
     contacts: Contacts,
     clogs: links::Clogs,
     timing: Random,
@@ -154,6 +155,7 @@ impl Cluster {
             history: History::default(),
             trace: Trace::new(options.trace),
             traffic: Traffic::default(),
+            finished: Stats::default(),
             contacts: Contacts::default(),
             clogs: links::Clogs::default(),
             timing: Random::stream(options.seed, "timing"),
@@ -185,6 +187,11 @@ impl Cluster {
     /// How children behave from now on.
     pub fn children(&mut self) -> &mut Children {
         &mut self.children
+    }
+
+    /// The longest that any child so far may go on after an abort.
+    pub fn abort_delay_max(&self) -> Duration {
+        self.children.abort_delay_max()
     }
 
     /// The trace of everything that happened.
@@ -255,6 +262,13 @@ impl Cluster {
     /// The counters of a node; zero if it is down.
     pub fn stats(&self, node: NodeIdx) -> Stats {
         self.node(node).map(|node| *node.stats()).unwrap_or_default()
+    }
+
+    /// The counters of all nodes over all their lives, added up.
+    pub fn total_stats(&self) -> Stats {
+        let mut total = self.finished;
+        self.nodes().for_each(|node| total.add(&self.stats(node)));
+        total
     }
 
     /// What a node told its users, over all its lives.
@@ -506,11 +520,11 @@ impl Cluster {
         }
         let boot = self.slots[from.0].boots;
         match self.verdict(from, to, false, &bytes) {
-            Verdict::Pass => self.travel(from, to, boot, Duration::ZERO, bytes),
-            Verdict::Delay(extra) => self.travel(from, to, boot, extra, bytes),
-            Verdict::Drop => self.traffic.datagrams_lost += 1,
-            Verdict::Hold => self.held.push(faults::Held::Datagram { from, to, boot, bytes }),
-            Verdict::Duplicate(copies) => {
+            Treatment::Pass => self.travel(from, to, boot, Duration::ZERO, bytes),
+            Treatment::Delay(extra) => self.travel(from, to, boot, extra, bytes),
+            Treatment::Drop => self.traffic.datagrams_lost += 1,
+            Treatment::Hold => self.held.push(faults::Held::Datagram { from, to, boot, bytes }),
+            Treatment::Duplicate(copies) => {
                 (0..copies).for_each(|_| self.travel(from, to, boot, Duration::ZERO, bytes.clone()));
                 self.travel(from, to, boot, Duration::ZERO, bytes);
             }

@@ -97,6 +97,8 @@ pub struct Overlap {
     pub earlier: NodeIdx,
     /// Where the run that began later was.
     pub later: NodeIdx,
+    /// The places of both runs in the journal, the earlier one first.
+    pub runs: (usize, usize),
     /// From when on both ran.
     pub from: Time,
     /// Until when; `None` if they still do.
@@ -157,15 +159,16 @@ impl Journal {
 
     /// Every pair of runs of one child that were alive at the same time, by when it began. Touching is no overlap.
     pub fn overlaps(&self) -> Vec<Overlap> {
-        let mut order: Vec<&Run> = self.runs.iter().filter(|run| run.ran_code()).collect();
-        order.sort_by(|a, b| (a.scope, &a.id, a.began).cmp(&(b.scope, &b.id, b.began)));
+        let mut order: Vec<(usize, &Run)> = self.runs.iter().enumerate().filter(|(_, run)| run.ran_code()).collect();
+        order.sort_by(|(_, a), (_, b)| (a.scope, &a.id, a.began).cmp(&(b.scope, &b.id, b.began)));
         let mut overlaps = Vec::new();
-        let mut open: Vec<&Run> = Vec::new();
+        let mut open: Vec<(usize, &Run)> = Vec::new();
         for run in order {
-            open.retain(|other| {
+            open.retain(|(_, other)| {
+                let run = run.1;
                 other.scope == run.scope && other.id == run.id && other.ended.is_none_or(|ended| ended > run.began)
             });
-            overlaps.extend(open.iter().filter_map(|other| overlap(other, run)));
+            overlaps.extend(open.iter().filter_map(|other| overlap(*other, run)));
             open.push(run);
         }
         overlaps.sort_by_key(|overlap| overlap.from);
@@ -182,7 +185,7 @@ fn patience_until(signalled: Time, shutdown: Shutdown) -> Time {
     }
 }
 
-fn overlap(earlier: &Run, later: &Run) -> Option<Overlap> {
+fn overlap((first, earlier): (usize, &Run), (second, later): (usize, &Run)) -> Option<Overlap> {
     let to = match (earlier.ended, later.ended) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),
@@ -193,6 +196,7 @@ fn overlap(earlier: &Run, later: &Run) -> Option<Overlap> {
         id: later.id.clone(),
         earlier: earlier.node,
         later: later.node,
+        runs: (first, second),
         from: later.began,
         to,
     })

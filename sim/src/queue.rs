@@ -1,6 +1,6 @@
 //! What is going to happen, in order of time; what happens at one moment keeps the order in which it was planned.
 
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use haulout::proto::Time;
@@ -8,28 +8,45 @@ use haulout::proto::Time;
 /// Planned happenings by (time, order of planning).
 #[derive(Debug)]
 pub struct Queue<T> {
-    heap: BinaryHeap<Reverse<Entry<T>>>,
+    /// What is moved about while the heap is kept in order is small; what happens stays in its place.
+    heap: BinaryHeap<Reverse<Entry>>,
+    places: Vec<Option<T>>,
+    free: Vec<u32>,
     planned: u64,
 }
 
-#[derive(Debug)]
-struct Entry<T> {
+/// Ordered by its fields: the order of planning never repeats, so the place decides nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
     at: Time,
     order: u64,
-    what: T,
+    place: u32,
 }
 
 impl<T> Default for Queue<T> {
     fn default() -> Self {
-        Queue { heap: BinaryHeap::new(), planned: 0 }
+        Queue { heap: BinaryHeap::new(), places: Vec::new(), free: Vec::new(), planned: 0 }
     }
 }
 
 impl<T> Queue<T> {
     /// Plans something.
+    ///
+    /// # Panics
+    /// If more than 2^32 things are planned at once.
     pub fn push(&mut self, at: Time, what: T) {
         self.planned += 1;
-        self.heap.push(Reverse(Entry { at, order: self.planned, what }));
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.places[place as usize] = Some(what);
+                place
+            }
+            None => {
+                self.places.push(Some(what));
+                u32::try_from(self.places.len() - 1).expect("fewer than 2^32 things are planned")
+            }
+        };
+        self.heap.push(Reverse(Entry { at, order: self.planned, place }));
     }
 
     /// When the next thing happens.
@@ -39,7 +56,9 @@ impl<T> Queue<T> {
 
     /// Takes the next thing.
     pub fn pop(&mut self) -> Option<(Time, T)> {
-        self.heap.pop().map(|Reverse(entry)| (entry.at, entry.what))
+        let Reverse(entry) = self.heap.pop()?;
+        self.free.push(entry.place);
+        self.places[entry.place as usize].take().map(|what| (entry.at, what))
     }
 
     /// How much is planned.
@@ -50,32 +69,6 @@ impl<T> Queue<T> {
     /// Whether nothing is planned.
     pub fn is_empty(&self) -> bool {
         self.heap.is_empty()
-    }
-}
-
-impl<T> Entry<T> {
-    fn key(&self) -> (Time, u64) {
-        (self.at, self.order)
-    }
-}
-
-impl<T> PartialEq for Entry<T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
-    }
-}
-
-impl<T> Eq for Entry<T> {}
-
-impl<T> PartialOrd for Entry<T> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<T> Ord for Entry<T> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.key().cmp(&other.key())
     }
 }
 

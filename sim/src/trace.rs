@@ -2,7 +2,6 @@
 //! builds, and an optional text of it, so that the first difference can be found.
 
 use std::fmt::{self, Debug, Write};
-use std::time::Duration;
 
 use haulout::proto::Time;
 use twox_hash::XxHash3_64;
@@ -123,18 +122,13 @@ impl Trace {
 }
 
 /// A point in virtual time, as people read it.
-pub(crate) struct At(pub Time);
+pub struct At(pub Time);
 
 impl fmt::Display for At {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let since = self.0.since(Time::ZERO);
         write!(f, "{}.{:06}s", since.as_secs(), since.subsec_micros())
     }
-}
-
-/// A duration in seconds, as reports show it.
-pub(crate) fn seconds(duration: Duration) -> String {
-    format!("{:.3}s", duration.as_secs_f64())
 }
 
 #[cfg(test)]

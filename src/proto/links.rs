@@ -252,6 +252,12 @@ impl Links {
         self.links.values().any(|link| link.join && link.stage == Stage::Greeting)
     }
 
+    /// How many streams were accepted, and how many bytes wait on the fullest of all.
+    pub(crate) fn sizes(&self) -> (usize, usize) {
+        let accepted = self.links.keys().filter(|conn| **conn >= ConnId::accepted(0)).count();
+        (accepted, self.links.values().map(|link| link.queued_bytes).max().unwrap_or(0))
+    }
+
     /// Whether there is no stream at all.
     pub(crate) fn is_empty(&self) -> bool {
         self.links.is_empty()

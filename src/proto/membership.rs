@@ -202,6 +202,11 @@ impl Membership {
         &self.active
     }
 
+    /// How many identities are kept, down ones included.
+    pub(crate) fn known(&self) -> usize {
+        self.foca.iter_membership_state().len()
+    }
+
     /// The identity under which an instance is active.
     pub(crate) fn identity_of(&self, instance: InstanceId) -> Option<Identity> {
         self.active.get(&instance).copied()

@@ -28,8 +28,10 @@ use crate::info::Event;
 
 mod leaving;
 mod packets;
+mod sizes;
 
 use leaving::Leaving;
+pub use sizes::Size;
 
 /// What a member says of itself leads its Asks until it is known, and every node keeps it of every member: it must fit
 /// into a few datagrams.
@@ -279,6 +281,11 @@ impl Node {
         self.scopes.get(&scope).map(Scope::root)
     }
 
+    /// A sum over the records that a scope holds, without what was only seen, for tests and the simulator.
+    pub fn records_root(&self, scope: ScopeId) -> Option<u64> {
+        self.scopes.get(&scope).map(Scope::records_root)
+    }
+
     /// How many writers this node remembers in a scope and how many ranges of their serial numbers, for tests and
     /// the simulator.
     pub fn seen_size(&self, scope: ScopeId) -> Option<(usize, usize)> {
@@ -302,6 +309,9 @@ impl Node {
             self.cx.stats.pauses += 1;
             tracing::warn!(?lateness, "this process stood still");
             self.cx.membership.handle_pause(now);
+            for scope in self.scopes.values_mut() {
+                scope.wait_anew(now);
+            }
             if !self.cx.sabotage.lacks(Rule::PauseVoidsRounds) {
                 for scope in self.scopes.values_mut() {
                     scope.void_all_rounds(&mut self.cx);

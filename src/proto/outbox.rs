@@ -16,7 +16,7 @@ const DATAGRAM_BATCH_BYTES_MAX: usize = 2 * MESSAGES_BYTES_MAX;
 pub(crate) const MESSAGES_BYTES_MAX: usize = OPEN_BYTES_MAX - HEAD_BYTES - 64;
 
 /// Rumours kept at once. Beyond, anti-entropy is the better way, and the newest are left to it.
-const RUMOURS_MAX: usize = 1_024;
+pub(crate) const RUMOURS_MAX: usize = 1_024;
 
 /// Serializes a message after what is in `bytes`.
 pub(crate) fn encode(bytes: &mut Vec<u8>, message: &Message) {
@@ -175,6 +175,11 @@ pub(crate) struct Gossip {
 }
 
 impl Gossip {
+    /// How many messages are passed on.
+    pub(crate) fn len(&self) -> usize {
+        self.rumours.len()
+    }
+
     /// Passes a message on in a cluster of so many members; `false` if there is no room for it.
     pub(crate) fn add(&mut self, scope: ScopeId, message: ScopeMessage, members: usize) -> bool {
         if self.rumours.len() >= RUMOURS_MAX {
@@ -185,8 +190,9 @@ impl Gossip {
         if bytes.len() > MESSAGES_BYTES_MAX / 2 {
             return false;
         }
-        // Three times the rounds that infect everybody on average: the rest is left to anti-entropy.
-        let left = 3 * (members.max(1) + 1).next_power_of_two().ilog2();
+        // Everybody who hears of it tells so many, so that all of them together miss one of the members with a chance of
+        // e^-4; what is missed is left to anti-entropy.
+        let left = 4 + (members.max(1) + 1).next_power_of_two().ilog2();
         self.rumours.push_back(Rumour { scope, bytes, left });
         true
     }

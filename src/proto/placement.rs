@@ -17,7 +17,7 @@
 //! Schomaker, "Weighted distributed hash tables" (2005), for the weights.
 
 use std::cmp::Ordering;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use twox_hash::XxHash3_64;
 
@@ -104,8 +104,13 @@ pub fn order<'a, T>(key: KeyHash, candidates: impl Iterator<Item = (&'a Candidat
 
 /// A hash over what placement answers to a fixed set of questions.
 ///
-/// Compared in the join handshake: two builds with different answers must not share a cluster. Takes some microseconds.
+/// Compared in every handshake: two builds with different answers must not share a cluster. Computed once per process.
 pub fn fingerprint() -> u64 {
+    static FINGERPRINT: LazyLock<u64> = LazyLock::new(compute_fingerprint);
+    *FINGERPRINT
+}
+
+fn compute_fingerprint() -> u64 {
     let mut members: Vec<Candidate> = (0..16u16)
         .map(|i| Candidate::new(format!("node-{i}:7946"), [1, 1, 2, 7, 100, u16::MAX][i as usize % 6]))
         .collect();

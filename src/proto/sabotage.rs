@@ -65,7 +65,8 @@ pub enum Rule {
     CompletedIsDone,
     /// Only an answer counts, not that the question was sent: what was sent may be lost.
     OnlyAnswersCount,
-    /// A node that the others had declared down voids every round.
+    /// A node that the others had declared down voids every round. What its Frees permitted has expired by then in
+    /// every profile, so this is a second line behind that rule.
     RejoinVoidsRounds,
     /// What a member claims is void when it is down.
     DownVoidsClaims,

@@ -12,7 +12,7 @@ use super::group::{ChildKey, Claim, ClaimState, Desired, MemberRecord, Merge, Ow
 use super::handover::Round;
 use super::hash::fmix64;
 use super::placement::Candidate;
-use super::shared::Shared;
+use super::shared::{FANOUT_MAX, Shared};
 use super::supervision::{Child, Local};
 use super::wire::{ScopeMessage, Status};
 use super::{Command, Dot, Identity, InstanceId, Output, RequestId, Rule, RunId, ScopeId, ScopeSetup, Time};
@@ -138,6 +138,16 @@ impl Scope {
         self.settling.is_none()
     }
 
+    /// How many calls wait for this node to settle.
+    pub(crate) fn calls_queued(&self) -> usize {
+        self.queued.len()
+    }
+
+    /// How many searches and direct messages are on their way.
+    pub(crate) fn calls_pending(&self) -> usize {
+        self.finds.len() + self.directs.len()
+    }
+
     pub(crate) fn status(&self) -> Status {
         if self.is_settled() { Status::Settled } else { Status::Unsettled }
     }
@@ -145,6 +155,11 @@ impl Scope {
     /// A hash over everything that is replicated.
     pub(crate) fn root(&self) -> u64 {
         self.desired.root().wrapping_add(fmix64(self.owned.root()))
+    }
+
+    /// A hash over the records alone.
+    pub(crate) fn records_root(&self) -> u64 {
+        self.desired.records_root().wrapping_add(fmix64(self.owned.records_root()))
     }
 
     /// What this node says of itself.
@@ -211,6 +226,32 @@ impl Scope {
         if let Some(member) = self.members.remove(&instance) {
             cx.event(self.id, Event::MemberDown(member_info(instance, &member)));
             self.dirty_members.insert(instance);
+        }
+    }
+
+    /// What is to be passed on of a message if it turns out to be new, with the state that it may change. In clusters in
+    /// which not everybody is told directly, most would otherwise hear of a change only when they compare states.
+    pub(crate) fn news(&self, cx: &Shared, message: &ScopeMessage) -> Option<(u64, ScopeMessage)> {
+        if cx.size() <= FANOUT_MAX + 1 {
+            return None;
+        }
+        let told = match message {
+            ScopeMessage::Put(..) | ScopeMessage::PutOwned(..) | ScopeMessage::DelOwned(..) => message.clone(),
+            ScopeMessage::PutDirect(key, record) => ScopeMessage::Put(key.clone(), record.clone()),
+            ScopeMessage::Del { key, dot, birth, .. } => {
+                ScopeMessage::Del { key: key.clone(), dot: *dot, birth: *birth, direct: false }
+            }
+            _ => return None,
+        };
+        Some((self.root(), told))
+    }
+
+    /// Whoever hears of something for the first time tells others.
+    pub(crate) fn pass_on(&mut self, cx: &mut Shared, news: Option<(u64, ScopeMessage)>) {
+        if let Some((before, message)) = news
+            && self.root() != before
+        {
+            cx.spread(self.id, message);
         }
     }
 
@@ -356,8 +397,7 @@ impl Scope {
             return;
         }
         let is_shaped = key.child().is_some() == matches!(record.value, Owned::Claim(_));
-        let is_active = cx.membership.identity_of(writer).is_some() || cx.sabotage.lacks(Rule::ClaimsOfActiveOnly);
-        if record.dot.writer != writer || !is_shaped || !is_active {
+        if record.dot.writer != writer || !is_shaped || !counts(cx, writer) {
             cx.stats.refused_not_member += 1;
             return;
         }
@@ -611,6 +651,11 @@ impl Scope {
             Local::Active(run) => run.challenge.as_deref_mut(),
         }
     }
+}
+
+/// Whether what is said of a member counts: only as long as it is active, because nothing would take it back later.
+pub(crate) fn counts(cx: &Shared, member: InstanceId) -> bool {
+    cx.membership.identity_of(member).is_some() || cx.sabotage.lacks(Rule::ClaimsOfActiveOnly)
 }
 
 pub(crate) fn member_info(instance: InstanceId, member: &ScopeMember) -> MemberInfo {

@@ -166,7 +166,8 @@ impl Scope {
             && foreign
                 .iter()
                 .any(|(instance, _, claim)| claim.state == ClaimState::Running && (claim.epoch, *instance) > mine);
-        if is_superseded && run.phase != Phase::Backoff && run.spec.restart != Restart::Temporary {
+        if is_superseded && run.phase != Phase::Backoff {
+            // A Temporary child yields to nobody who only wants to run it, but to a run that there is: two would stay.
             // Whoever holds the epoch of this run may have been fenced off already: the later run is the one to keep
             // until the owner, if that is this node, starts a still later one.
             cx.stats.yields += 1;

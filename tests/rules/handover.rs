@@ -6,7 +6,7 @@ use haulout::proto::wire::{Message, ScopeMessage};
 use haulout::proto::{Epoch, Rule, Sabotage};
 use haulout::{Config, Outcome, Restart};
 use haulout_sim::journal::Run;
-use haulout_sim::{Cluster, NodeIdx, Options, Plan, Range, Verdict};
+use haulout_sim::{Cluster, NodeIdx, Options, Plan, Range, Treatment};
 
 use crate::support::*;
 
@@ -62,7 +62,7 @@ fn a_runner_stops_only_when_it_is_asked() {
         let slow = id.clone();
         cluster.on_packet(move |packet| {
             let is_asked = says(packet, |message| asks(message, &slow)) || messages(packet).iter().any(is_relayed);
-            if packet.to == c && is_asked { Verdict::Delay(millis(300)) } else { Verdict::Pass }
+            if packet.to == c && is_asked { Treatment::Delay(millis(300)) } else { Treatment::Pass }
         });
         run_child(&mut cluster, A, spec(&id, ""));
         let b = cluster.add_node("b");

@@ -7,5 +7,6 @@
 
 mod handover;
 mod membership;
+mod slips;
 mod state;
 mod support;

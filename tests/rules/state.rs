@@ -2,7 +2,7 @@
 
 use haulout::proto::wire::{Exchange, ScopeMessage};
 use haulout::proto::{Command, InstanceId, Rule};
-use haulout_sim::{Cluster, Options, Verdict};
+use haulout_sim::{Cluster, Options, Treatment};
 
 use crate::support::*;
 
@@ -39,7 +39,7 @@ fn seen_serials_as_ranges_not_as_a_maximum() {
         let slow = id.clone();
         cluster.on_packet(move |packet| {
             let is_slow = packet.from == A && !packet.is_stream && says(packet, |message| brings(message, &slow));
-            if is_slow { Verdict::Hold } else { Verdict::Pass }
+            if is_slow { Treatment::Hold } else { Treatment::Pass }
         });
         for spec in [spec(&id, ""), spec("overtakes", "")] {
             let start = cluster.start(A, spec);
@@ -65,7 +65,7 @@ fn a_birth_above_every_birth_heard_of() {
         cluster.converge(REST);
         cluster.on_packet(|packet| {
             let is_slow = !packet.is_stream && says(packet, |message| removes(message, "child"));
-            if is_slow { Verdict::Hold } else { Verdict::Pass }
+            if is_slow { Treatment::Hold } else { Treatment::Pass }
         });
         let terminate = cluster.terminate(B, "child");
         accepted(&mut cluster, terminate);
@@ -124,7 +124,7 @@ fn a_removal_is_remembered_even_of_what_was_never_held() {
         let slow = id.clone();
         cluster.on_packet(move |packet| {
             let is_slow = packet.from == A && says(packet, |message| brings(message, &slow));
-            if is_slow { Verdict::Hold } else { Verdict::Pass }
+            if is_slow { Treatment::Hold } else { Treatment::Pass }
         });
         let start = cluster.start(A, spec(&id, ""));
         accepted(&mut cluster, start);
@@ -177,19 +177,19 @@ fn direct_records_are_ignored_while_a_pull_that_has_seen_them_is_open() {
         let (kept, is_on) = (copy.clone(), holds.clone());
         cluster.on_packet(move |packet| {
             if packet.from != A {
-                return Verdict::Pass;
+                return Treatment::Pass;
             }
             if packet.is_stream {
                 let is_end = |message: &ScopeMessage| {
                     matches!(message, ScopeMessage::Exchange(Exchange::Spans { last: true, .. }))
                 };
-                return if is_on.is_on() && says(packet, is_end) { Verdict::Hold } else { Verdict::Pass };
+                return if is_on.is_on() && says(packet, is_end) { Treatment::Hold } else { Treatment::Pass };
             }
             if says(packet, |message| brings(message, &about)) {
                 kept.keep(packet);
-                return Verdict::Drop;
+                return Treatment::Drop;
             }
-            if says(packet, |message| removes(message, &about)) { Verdict::Drop } else { Verdict::Pass }
+            if says(packet, |message| removes(message, &about)) { Treatment::Drop } else { Treatment::Pass }
         });
         let start = cluster.start(A, spec(&id, ""));
         accepted(&mut cluster, start);

@@ -81,7 +81,7 @@ fn run(seed: u64, stop: fn(&mut Cluster, NodeIdx)) {
     converge_to(&mut cluster, REST, &wanted);
     let stopped = cluster.nodes().count() - cluster.up().len();
     assert!((1..=5).contains(&stopped));
-    let pending = haulout_sim::checks::unanswered(cluster.history());
+    let pending = haulout_sim::invariants::unanswered(cluster.history());
     assert!(pending.is_none(), "seed {seed}: {pending:?}");
     for node in cluster.up() {
         assert!(cluster.node(node).expect("up").is_quiet(), "seed {seed}: {node} waits for something");
@@ -89,9 +89,7 @@ fn run(seed: u64, stop: fn(&mut Cluster, NodeIdx)) {
     }
     assert_rests(&mut cluster, secs(20));
     converge_to(&mut cluster, SOON, &wanted);
-    let overlaps =
-        haulout_sim::checks::unexplained_overlaps(cluster.journal(), cluster.history(), cluster.now(), secs(25));
-    assert!(overlaps.is_empty(), "seed {seed}: {overlaps:?}");
+    assert_invariants(&cluster);
 }
 
 /// Goal: the chaos run with nodes that leave as they should.

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use haulout_sim::scenario::Draw;
 use haulout_sim::trace::TraceText;
-use haulout_sim::{Cluster, Link, NodeIdx, Options, Plan, Range, SwarmOptions, swarm};
+use haulout_sim::{Cluster, Link, NodeIdx, Options, Plan, Range, Settings, run};
 
 use crate::support::*;
 
@@ -52,12 +53,8 @@ fn digests() -> String {
         lines += &format!("scripted-{seed} {}\n", scripted(seed, TraceText::Off).digest());
     }
     for seed in 1..=3 {
-        let mut options = SwarmOptions::draw(seed, 4, 20);
-        options.duration = secs(20);
-        let digest = match swarm(seed, options) {
-            Ok(report) => report.digest,
-            Err(failure) => failure.digest,
-        };
+        let draw = Draw { nodes: Some(4), children: Some(20), duration: secs(20), ..Draw::seeded(seed) };
+        let digest = run(&draw.scenario(), Settings::default()).tally.digest;
         lines += &format!("swarm-{seed} {digest}\n");
     }
     lines

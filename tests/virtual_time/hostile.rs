@@ -12,7 +12,7 @@ use haulout::proto::{
 };
 use haulout::{ChildState, Config, Event, Kind, Outcome, Security, Which};
 use haulout_sim::random::Random;
-use haulout_sim::{Cluster, Datagram, NodeIdx, Options, Verdict};
+use haulout_sim::{Cluster, Datagram, NodeIdx, Options, Treatment};
 
 use crate::support::*;
 
@@ -325,7 +325,7 @@ fn recorded_frames(seed: u64) -> Vec<Vec<u8>> {
         if packet.is_stream {
             kept.borrow_mut().push(packet.bytes.to_vec());
         }
-        Verdict::Pass
+        Treatment::Pass
     });
     (0..3).for_each(|number| {
         cluster.add_node(&name(number));

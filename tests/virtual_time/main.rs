@@ -14,6 +14,7 @@ mod moves;
 mod network;
 mod pauses;
 mod placement;
+mod processes;
 mod restarts;
 mod scopes;
 mod startup;

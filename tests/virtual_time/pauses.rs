@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use haulout::Event;
-use haulout_sim::checks::duplicate_time;
+use haulout_sim::measures::duplicates;
 use haulout_sim::{Cluster, NodeIdx, Resume};
 
 use crate::support::*;
@@ -64,7 +64,7 @@ fn a_paused_node_stops_what_others_took_over_and_no_child_is_lost() {
         let resolved = cluster.journal().overlaps().iter().filter_map(|overlap| overlap.to).max();
         let lasted = resolved.expect("others took over").since(resumed);
         assert!(lasted <= secs(2), "seed {seed}: duplicates lived for {lasted:?} after the pause");
-        let total = duplicate_time(cluster.journal(), cluster.history(), cluster.now());
+        let total = duplicates(cluster.journal(), cluster.history(), cluster.now()).iter().sum::<Duration>();
         assert!(total <= secs(2) * ids.len() as u32, "seed {seed}: {total:?}");
         assert_rests(&mut cluster, secs(20));
         converge_to(&mut cluster, SOON, &ids);

@@ -51,6 +51,14 @@ pub(crate) fn cluster_with(options: Options, nodes: usize) -> Cluster {
     cluster
 }
 
+/// Asserts that no promise was broken so far.
+#[track_caller]
+pub(crate) fn assert_invariants(cluster: &Cluster) {
+    if let Err(violation) = haulout_sim::invariants::check_safety(cluster) {
+        panic!("seed {}: {violation:?}", cluster.options().seed);
+    }
+}
+
 /// The name of the `number`th node.
 pub(crate) fn name(number: usize) -> String {
     match u8::try_from(number) {

@@ -12,7 +12,7 @@ use haulout::Profile;
 use haulout::proto::{Identity, InstanceId, Time};
 use rand_core::SeedableRng;
 
-use super::{Pace, since, stopwatch};
+use super::{Pace, Stopwatch};
 use crate::NodeIdx;
 use crate::cluster::address;
 use crate::network::{Fate, Link, Network};
@@ -68,9 +68,10 @@ pub(super) fn pace(nodes: usize, profile: Profile, link: Link, duration: Duratio
     let mut swim = Swim::new(nodes, profile, link);
     swim.run_for(WARM_UP);
     let sent = swim.datagrams;
-    let start = stopwatch();
+    let watch = Stopwatch::start();
     swim.run_for(duration);
-    Pace { simulated: duration, wall: since(start), events: 0, datagrams: swim.datagrams - sent }
+    let (wall, cpu) = watch.read();
+    Pace { simulated: duration, wall, cpu, events: 0, datagrams: swim.datagrams - sent }
 }
 
 impl Swim {

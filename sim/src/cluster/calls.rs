@@ -132,6 +132,16 @@ impl Cluster {
         }
     }
 
+    /// Asks a node where a child runs, without waiting for the answer.
+    ///
+    /// # Panics
+    /// If the id is not one.
+    #[track_caller]
+    pub fn ask_where(&mut self, node: NodeIdx, id: &str) -> Request {
+        let (scope, id) = (self.scope(), child_id(id));
+        self.send(node, Command::Whereis { scope, id })
+    }
+
     /// Asks a node where a child runs.
     ///
     /// # Panics

@@ -31,7 +31,7 @@ pub struct Packet<'a> {
 
 /// What becomes of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Treatment {
     /// The network treats it as any other.
     Pass,
     /// It is lost. A stream can't lose a frame: it breaks.
@@ -44,7 +44,7 @@ pub enum Verdict {
     Duplicate(usize),
 }
 
-pub(super) type Hook = Box<dyn FnMut(Packet<'_>) -> Verdict>;
+pub(super) type Hook = Box<dyn FnMut(Packet<'_>) -> Treatment>;
 
 /// What waits for its release.
 pub(super) enum Held {
@@ -202,6 +202,7 @@ impl Cluster {
         let over = |kind| kind == FaultKind::Paused(node) || matches!(kind, FaultKind::Twin(_, twin) if twin == node);
         self.history.end_faults(now, over);
         let boot = process.boot;
+        self.finished.add(process.node.stats());
         process.end(now, &mut self.journal);
         self.with_streams(|streams, world| streams.process_ended(world, node, boot, state == NodeState::Off));
     }
@@ -273,13 +274,13 @@ impl Cluster {
 
     /// Shows every packet to `hook` from now on, which decides what becomes of it. The history knows nothing of it, so
     /// it excuses nothing.
-    pub fn on_packet(&mut self, hook: impl FnMut(Packet<'_>) -> Verdict + 'static) {
+    pub fn on_packet(&mut self, hook: impl FnMut(Packet<'_>) -> Treatment + 'static) {
         self.hook = Some(Box::new(hook));
     }
 
     /// Drops every packet from now on for which this holds.
     pub fn drop_if(&mut self, mut predicate: impl FnMut(Packet<'_>) -> bool + 'static) {
-        self.on_packet(move |packet| if predicate(packet) { Verdict::Drop } else { Verdict::Pass });
+        self.on_packet(move |packet| if predicate(packet) { Treatment::Drop } else { Treatment::Pass });
     }
 
     /// Takes the hook away. What it held stays held.
@@ -319,10 +320,10 @@ impl Cluster {
         self.deliver(self.slots[from.0].addr, to, bytes.to_vec());
     }
 
-    pub(super) fn verdict(&mut self, from: NodeIdx, to: NodeIdx, is_stream: bool, bytes: &[u8]) -> Verdict {
+    pub(super) fn verdict(&mut self, from: NodeIdx, to: NodeIdx, is_stream: bool, bytes: &[u8]) -> Treatment {
         match &mut self.hook {
             Some(hook) => hook(Packet { from, to, is_stream, bytes }),
-            None => Verdict::Pass,
+            None => Treatment::Pass,
         }
     }
 
@@ -333,13 +334,13 @@ impl Cluster {
         let Some(peer) = self.streams.peer(end) else { return };
         let mut verdict = self.verdict(end.node, peer, true, &bytes);
         if self.held.iter().any(|held| held.is_on(end)) {
-            verdict = Verdict::Hold;
+            verdict = Treatment::Hold;
         }
         match verdict {
-            Verdict::Hold => self.held.push(Held::Frame(end, bytes)),
-            Verdict::Drop => self.with_streams(|streams, world| streams.reset(world.now, end)),
-            Verdict::Delay(extra) => self.with_streams(|streams, world| streams.send(world, end, extra, bytes)),
-            Verdict::Pass | Verdict::Duplicate(_) => {
+            Treatment::Hold => self.held.push(Held::Frame(end, bytes)),
+            Treatment::Drop => self.with_streams(|streams, world| streams.reset(world.now, end)),
+            Treatment::Delay(extra) => self.with_streams(|streams, world| streams.send(world, end, extra, bytes)),
+            Treatment::Pass | Treatment::Duplicate(_) => {
                 self.with_streams(|streams, world| streams.send(world, end, Duration::ZERO, bytes));
             }
         }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use haulout::proto::{FaultSites, InstanceId, Sabotage};
 use haulout::{ChildSpec, Config};
 
+use serde::{Deserialize, Serialize};
+
 use crate::NodeIdx;
 use crate::network::Link;
 use crate::random::Range;
@@ -54,7 +56,8 @@ pub struct Options {
 }
 
 /// What a process sees first when it is resumed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Resume {
     /// What has arrived, as the real runtime does it. The default.
     #[default]

@@ -36,6 +36,21 @@ pub struct Traffic {
 }
 
 impl Traffic {
+    /// How often each fault of the links struck, by name.
+    pub fn injected(&self) -> [(&'static str, u64); 9] {
+        [
+            ("links_lost_to_noise", self.lost_to_noise),
+            ("links_lost_to_cuts", self.lost_to_cuts),
+            ("links_lost_to_mtu", self.lost_to_mtu),
+            ("links_lost_to_queues", self.lost_to_queues),
+            ("links_duplicated", self.duplicated),
+            ("links_replayed", self.replayed),
+            ("links_corrupted", self.corrupted),
+            ("links_truncated", self.truncated),
+            ("links_reset", self.resets),
+        ]
+    }
+
     pub(super) fn lost(&mut self, to: LostTo) {
         self.datagrams_lost += 1;
         *match to {

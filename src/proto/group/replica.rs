@@ -152,7 +152,12 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
 
     /// A hash over records and what was seen.
     pub fn root(&self) -> u64 {
-        mix(self.trie.root()).wrapping_add(self.seen.root())
+        self.records_root().wrapping_add(self.seen.root())
+    }
+
+    /// A hash over the records alone.
+    pub fn records_root(&self) -> u64 {
+        mix(self.trie.root())
     }
 
     /// The depth of the trie of sums.
@@ -280,12 +285,10 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
         let keys: Vec<K> =
             self.records.iter().filter(|(_, record)| gone(record.dot.writer)).map(|(key, _)| key.clone()).collect();
         let dropped = keys.into_iter().filter_map(|key| self.take(&key).map(|record| (key, record))).collect();
-        let writers: Vec<_> = self.seen.writers().filter(|&writer| gone(writer)).collect();
-        for writer in writers {
-            self.seen.forget(writer);
-            if let Some(pull) = &mut self.pull {
-                pull.seen.forget(writer);
-            }
+        // A pull that is open may know a writer that is not known here yet.
+        for seen in std::iter::once(&mut self.seen).chain(self.pull.as_mut().map(|pull| &mut pull.seen)) {
+            let writers: Vec<_> = seen.writers().filter(|&writer| gone(writer)).collect();
+            writers.into_iter().for_each(|writer| seen.forget(writer));
         }
         dropped
     }

@@ -170,7 +170,12 @@ impl Node {
             return;
         }
         match self.scopes.get_mut(&id) {
-            Some(scope) => scope.handle(&mut self.cx, sender, message),
+            Some(scope) => {
+                // What comes in bulk is better compared than told one by one.
+                let news = if is_stream { None } else { scope.news(&self.cx, &message) };
+                scope.handle(&mut self.cx, sender, message);
+                scope.pass_on(&mut self.cx, news);
+            }
             None => answer_for_absent_scope(&mut self.cx, sender, id, message),
         }
     }

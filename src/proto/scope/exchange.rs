@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::Scope;
+use super::{Scope, counts};
 use crate::proto::group::replica::{Key, Span, Value};
 use crate::proto::group::seen::Bucket;
 use crate::proto::group::{ChildKey, Desired, Owned, OwnedKey, Replica, Seen, trie};
@@ -536,20 +536,20 @@ impl Scope {
 
     /// Takes one span of what members own, without what is said of members that are not active here.
     fn pull_owned(&mut self, cx: &mut Shared, mut span: Span<OwnedKey, Owned>) -> bool {
-        let membership = &cx.membership;
-        let counts = |key: &OwnedKey| membership.identity_of(key.instance()).is_some();
-        span.bodies.retain(|(key, _)| counts(key));
+        span.bodies.retain(|(key, _)| counts(cx, key.instance()));
         let me = self.me;
-        span.listed.retain(|(key, ..)| counts(key) || key.instance() == me);
+        span.listed.retain(|(key, ..)| counts(cx, key.instance()) || key.instance() == me);
         // What the peer still holds of this node and this node has replaced since is not listed as lacking a body.
         span.listed.retain(|(key, dot, _)| key.instance() != me || self.owned.get(key).is_some_and(|r| r.dot == *dot));
         let Some((dropped, changed)) = self.owned.take_span(span) else { return false };
         for (key, record) in dropped {
-            if key.instance() != self.me {
+            // Whoever has only changed what it says of itself is no less a member for it.
+            let is_member_changed = key.child().is_none() && self.owned.get(&key).is_some();
+            if key.instance() != self.me && !is_member_changed {
                 self.note_owned_gone(cx, &key, &record);
             } else if let Some(child) = key.child() {
                 self.reassert_claim(cx, &child);
-            } else {
+            } else if key.instance() == self.me {
                 let Owned::Member(member) = record.value else { continue };
                 self.write_member(cx, (*member).clone());
             }

@@ -7,7 +7,7 @@ use super::{Scope, ScopeMember};
 use crate::child::Spec;
 use crate::info::Unplaced;
 use crate::proto::group::{ChildKey, ClaimState};
-use crate::proto::placement;
+use crate::proto::placement::{self, Candidate};
 use crate::proto::supervision::Child;
 use crate::proto::{Dot, InstanceId};
 
@@ -67,19 +67,19 @@ impl Scope {
     /// children of those that were owners.
     pub(super) fn place_all(&mut self, changed: &BTreeSet<InstanceId>) {
         let mut children = std::mem::take(&mut self.children);
+        let challengers: Vec<&Candidate> =
+            changed.iter().filter_map(|instance| self.members.get(instance)).map(|member| &member.candidate).collect();
         for (key, child) in &mut children {
+            // Nearly every child stays where it is, and for those nothing else is looked up.
+            let owner = child.owner.filter(|owner| !changed.contains(owner)).and_then(|owner| self.members.get(&owner));
+            if let Some(owner) = owner
+                && self.declined.is_empty()
+                && !challengers.iter().any(|challenger| placement::beats(key.hash(), challenger, &owner.candidate))
+            {
+                continue;
+            }
             let Some(record) = self.desired.get(key) else { continue };
-            let spec = &record.value.spec;
-            let owner = match child.owner.and_then(|owner| self.members.get(&owner).map(|member| (owner, member))) {
-                Some((owner, member)) if !changed.contains(&owner) && self.declined.is_empty() => {
-                    let challengers = changed.iter().filter_map(|instance| {
-                        let member = self.members.get(instance)?;
-                        member.is_eligible(spec).then_some((&member.candidate, *instance))
-                    });
-                    placement::owner(key.hash(), challengers.chain([(&member.candidate, owner)]))
-                }
-                _ => self.find_owner(key, spec, record.dot),
-            };
+            let owner = self.find_owner(key, &record.value.spec, record.dot);
             if owner != child.owner {
                 child.owner = owner;
                 self.dirty.push(key.clone());

@@ -35,6 +35,13 @@ impl Settling {
 }
 
 impl Scope {
+    /// This process stood still: nobody had a chance to be heard, so the wait counts from now.
+    pub(crate) fn wait_anew(&mut self, now: Time) {
+        if let Some(settling) = &mut self.settling {
+            settling.since = now;
+        }
+    }
+
     pub(super) fn begin_settling(&mut self, cx: &mut Shared) {
         self.ask_for_status(cx);
         cx.set_timer(LOOK_INTERVAL, Wakeup::Settle, Alarm::Settle(self.id));

@@ -1,0 +1,355 @@
+//! The promises, each a named function with its statement, judged from outside: from the children's journal, the users'
+//! calls and what nodes told them, and the injected faults.
+//!
+//! One file per family. No invariant looks into a node's books, but for what is there to be looked at from outside: the
+//! hash of its state, whether it waits for something, its counters and the sizes of its tables.
+
+mod calls;
+mod desired_state;
+mod facts;
+mod handover;
+mod healing;
+mod membership;
+mod placement;
+mod resources;
+mod supervision;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use haulout::{ChildId, ChildInfo};
+
+use facts::END;
+pub use handover::{Excuses, excuses};
+pub use healing::unanswered;
+pub use placement::{Snapshot, minimum_moves};
+
+use crate::bounds::Bounds;
+use crate::cluster::Cluster;
+use crate::verdict::{Class, Violation};
+use crate::{NodeIdx, NodeState};
+
+/// What an invariant may look at.
+pub struct Evidence<'a> {
+    /// The journal, the history, events and members: never the insides of a node.
+    pub cluster: &'a Cluster,
+    /// The times that follow from the configuration.
+    pub bounds: &'a Bounds,
+    /// The children that every node starts with.
+    pub startup: &'a [ChildId],
+    /// The nodes that must have converged: all that are up, unless some stay cut off for ever.
+    pub core: &'a [NodeIdx],
+    /// The listing that all of the core agreed on at the end, after which the cluster rested for
+    /// [`Bounds::rest`]; `None` if it was not asked for.
+    pub converged: Option<&'a [ChildInfo]>,
+}
+
+/// A promise.
+pub struct Invariant {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is about.
+    pub family: &'static str,
+    /// What kind of promise it is.
+    pub class: Class,
+    /// What is promised, in words.
+    pub statement: &'static str,
+    /// Finds the first time that it was broken.
+    pub check: fn(&Evidence<'_>) -> Result<(), Violation>,
+}
+
+/// A line of the table below.
+const fn invariant(
+    class: Class,
+    family: &'static str,
+    name: &'static str,
+    check: fn(&Evidence<'_>) -> Result<(), Violation>,
+    statement: &'static str,
+) -> Invariant {
+    Invariant { name, family, class, statement, check }
+}
+
+use Class::{Liveness, Safety};
+
+/// Every invariant, in the order in which they are checked: causes before what follows from them.
+pub const ALL: &[Invariant] = &[
+    invariant(
+        Safety,
+        "hand-over",
+        "no-overlap",
+        handover::no_overlap,
+        "a child never runs on two nodes that can talk: where two run it, one had seen the other declared down, or had \
+         asked it in vain for confirm_timeout, or neither had ever heard of the other; and a fault touched one of them",
+    ),
+    invariant(
+        Safety,
+        "supervision",
+        "done-stays-done",
+        supervision::done_stays_done,
+        "a Transient child that succeeded and a Temporary child that ended run nowhere again in that life",
+    ),
+    invariant(
+        Safety,
+        "supervision",
+        "epochs-rise",
+        supervision::epochs_rise,
+        "each run of a life has a higher number than every earlier one, unless a fault kept their nodes apart",
+    ),
+    invariant(
+        Safety,
+        "supervision",
+        "restart-intensity",
+        supervision::restart_intensity,
+        "a child that fails is restarted at once at most max_restarts times per max_restart_window, and otherwise after \
+         pauses that double from backoff_min to backoff_max",
+    ),
+    invariant(
+        Safety,
+        "supervision",
+        "stop-budget",
+        supervision::stop_budget,
+        "a run that is told to stop is told as its spec says, and ends within its shutdown timeout and its abort",
+    ),
+    invariant(
+        Safety,
+        "desired state",
+        "runs-are-asked-for",
+        desired_state::runs_are_asked_for,
+        "whatever runs has a spec that a user asked for before",
+    ),
+    invariant(
+        Safety,
+        "desired state",
+        "terminated-stays-terminated",
+        desired_state::terminated_stays_terminated,
+        "no node that must know of a terminate begins a run of a life that the terminator must have known",
+    ),
+    invariant(
+        Safety,
+        "desired state",
+        "read-your-writes",
+        desired_state::read_your_writes,
+        "a call on a node finds what the call before it on that node has left, unless calls elsewhere crossed them",
+    ),
+    invariant(
+        Safety,
+        "membership",
+        "down-is-final",
+        membership::down_is_final,
+        "an identity that a node saw go down never comes back there: the same instance only under a new one",
+    ),
+    invariant(
+        Safety,
+        "membership",
+        "renewals-have-a-cause",
+        membership::renewals_have_a_cause,
+        "nobody changes its identity without having been declared down, or more often than that",
+    ),
+    invariant(
+        Safety,
+        "membership",
+        "no-false-alarm",
+        membership::no_false_alarm,
+        "nobody is declared down who has neither ended nor left, unless a fault touched it or whoever says so",
+    ),
+    invariant(
+        Safety,
+        "membership",
+        "no-false-conflict",
+        membership::no_false_conflict,
+        "nobody believes that another process lives at its address where none does",
+    ),
+    invariant(
+        Safety,
+        "resources",
+        "limits-hold",
+        resources::limits_hold,
+        "no table or queue of a node exceeds its limit",
+    ),
+    invariant(
+        Safety,
+        "healing",
+        "audit-finds-nothing",
+        healing::audit_finds_nothing,
+        "the safety net has nothing to put right: whatever it repairs is a bug elsewhere",
+    ),
+    invariant(
+        Safety,
+        "desired state",
+        "no-start-lost",
+        desired_state::no_start_lost,
+        "an acknowledged start stands unless it was terminated or replaced by a node that held it, beaten by a concurrent \
+         one (of which its node tells), or all that ever held it have crashed",
+    ),
+    invariant(
+        Safety,
+        "desired state",
+        "no-resurrection",
+        desired_state::no_resurrection,
+        "what was terminated by a node that knew it is gone for ever once the network is healed",
+    ),
+    invariant(
+        Safety,
+        "placement",
+        "placement",
+        placement::children_run_where_they_belong,
+        "in a converged cluster each child runs where the pure function over the members puts it",
+    ),
+    invariant(
+        Liveness,
+        "hand-over",
+        "overlaps-end",
+        handover::overlaps_end,
+        "once two nodes that run one child can talk, one of them is told to stop it within a computed bound",
+    ),
+    invariant(
+        Liveness,
+        "healing",
+        "members-agree",
+        healing::members_agree,
+        "after healing each node sees exactly the members that there are",
+    ),
+    invariant(
+        Liveness,
+        "healing",
+        "states-agree",
+        healing::states_agree,
+        "after healing all nodes hold the same state",
+    ),
+    invariant(
+        Liveness,
+        "healing",
+        "runs-once",
+        healing::runs_once,
+        "after healing every child runs exactly once, where it is listed, and nothing else runs",
+    ),
+    invariant(
+        Liveness,
+        "healing",
+        "nothing-pending",
+        healing::nothing_pending,
+        "after healing no node waits for anything",
+    ),
+    invariant(
+        Liveness,
+        "healing",
+        "calls-are-answered",
+        healing::calls_are_answered,
+        "every call on a node that lives is answered",
+    ),
+    invariant(Liveness, "healing", "rests", healing::rests, "in a converged cluster no run begins or ends"),
+    invariant(
+        Liveness,
+        "resources",
+        "nothing-left-over",
+        resources::nothing_left_over,
+        "in a cluster at rest no queue holds anything that is under way",
+    ),
+];
+
+/// A promise that is judged while the cluster goes on, not from evidence.
+pub struct Judged {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is about.
+    pub family: &'static str,
+    /// What kind of promise it is.
+    pub class: Class,
+    /// What is promised, in words.
+    pub statement: &'static str,
+}
+
+/// The promises that [`judge`] and whoever drives a cluster look after themselves.
+pub const JUDGED: &[Judged] = &[
+    Judged {
+        name: "converges",
+        family: "healing",
+        class: Liveness,
+        statement: "within a computed bound after healing, begun anew with each progress, all of the core agree",
+    },
+    Judged {
+        name: "minimum-moves",
+        family: "placement",
+        class: Safety,
+        statement: "a planned join or leave moves exactly the children whose owner it changes",
+    },
+    Judged {
+        name: "no-panic",
+        family: "resources",
+        class: Safety,
+        statement: "no node panics, answers a call twice, or takes inputs for ever within a millisecond",
+    },
+];
+
+/// Checks every invariant, in the order of [`ALL`].
+///
+/// # Errors
+/// The first that was broken.
+pub fn check_all(evidence: &Evidence<'_>) -> Result<(), Violation> {
+    ALL.iter().try_for_each(|invariant| (invariant.check)(evidence))
+}
+
+/// Checks the safety invariants of a run as far as it has come, for tests that drive a cluster themselves.
+///
+/// # Errors
+/// The first that was broken.
+pub fn check_safety(cluster: &Cluster) -> Result<(), Violation> {
+    let options = cluster.options();
+    let bounds = Bounds::new(&options.config, cluster.nodes().count(), options.link);
+    let evidence = Evidence { cluster, bounds: &bounds, startup: &[], core: &cluster.up(), converged: None };
+    let mut safety = ALL.iter().filter(|invariant| invariant.class == Class::Safety);
+    safety.try_for_each(|invariant| (invariant.check)(&evidence))
+}
+
+/// What the end of a run was like.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    /// The listing that the core agreed on.
+    pub children: Vec<ChildInfo>,
+    /// How long it took until it first agreed.
+    pub converged_in: std::time::Duration,
+    /// The overlaps that there were, by what excused them.
+    pub excuses: Excuses,
+}
+
+/// Lets a healed cluster converge and rest, then checks every invariant.
+///
+/// # Errors
+/// The first that was broken; `converges` if the core did not agree in time.
+pub fn judge(
+    cluster: &mut Cluster,
+    bounds: &Bounds,
+    startup: &[ChildId],
+    core: &[NodeIdx],
+) -> Result<Ending, Violation> {
+    let from = cluster.now();
+    // Who was leaving when the faults ended goes its way; it need not agree any more.
+    let staying = |cluster: &Cluster| -> Vec<NodeIdx> {
+        core.iter().copied().filter(|&node| cluster.state(node) == NodeState::Up).collect()
+    };
+    let converge = |cluster: &mut Cluster| {
+        cluster.converge_core(core, bounds).map_err(|pending| {
+            let detail = format!("after {:?}: {pending}", cluster.now().since(from));
+            Violation::liveness("converges", cluster.now(), detail)
+        })
+    };
+    let converged = converge(cluster);
+    // What was broken on the way says more than that it never came to rest.
+    let converged_in = cluster.now().since(from);
+    let settled = converged.and_then(|_| {
+        // Jobs may end and nodes may leave yet: what counts is the state that lasts.
+        cluster.run_for(bounds.aftermath);
+        converge(cluster)
+    });
+    if settled.is_ok() {
+        cluster.run_for(bounds.rest);
+    }
+    let converged = settled.as_deref().ok();
+    let core = &staying(cluster)[..];
+    let evidence = Evidence { cluster, bounds, startup, core, converged };
+    check_all(&evidence)?;
+    let excuses = excuses(&evidence);
+    settled.map(|children| Ending { children, converged_in, excuses })
+}
+
+#[cfg(test)]
+mod tests;

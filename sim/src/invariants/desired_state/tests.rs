@@ -1,0 +1,103 @@
+//! Hand-made calls and runs: what must be there, what must not, what may not have been answered?
+
+use haulout::Outcome;
+
+use super::super::testing::{Hand, spec};
+use super::*;
+
+fn lost(hand: &Hand) -> bool {
+    acknowledged_starts_stand(&hand.facts(), &BTreeSet::new(), &[]).is_err()
+}
+
+fn back(hand: &Hand) -> bool {
+    let child = spec("x");
+    terminated_children_are_gone(&hand.facts(), &BTreeSet::from([child.id()]), &[]).is_err()
+}
+
+#[test]
+fn a_start_stands_and_a_terminate_by_somebody_who_knew_it_ends_it() {
+    let mut hand = Hand::new(3);
+    assert!(!lost(&hand) && back(&hand), "never started");
+    hand.start(0, "x", 100);
+    assert!(lost(&hand) && !back(&hand));
+    hand.terminate(1, "x", 200);
+    assert!(!lost(&hand) && back(&hand));
+    hand.start(2, "x", 300);
+    assert!(lost(&hand) && !back(&hand));
+}
+
+#[test]
+fn calls_that_cross_each_other_leave_it_open() {
+    let mut hand = Hand::new(3);
+    hand.start(0, "x", 100).ask_terminate(1, "x", 100, Some(Reply::Terminated(Err(TerminateError::NotFound))));
+    assert!(!lost(&hand) && !back(&hand), "it may have met the start elsewhere");
+    hand.start(0, "x", 300);
+    assert!(lost(&hand));
+    hand.ask_terminate(1, "x", 400, None);
+    assert!(!lost(&hand) && !back(&hand), "unanswered: done or not");
+}
+
+#[test]
+fn a_start_may_go_with_its_only_knower_or_be_beaten_or_done() {
+    let mut hand = Hand::new(3);
+    assert!(!lost(hand.start(0, "x", 100).crash(0, 105)));
+    assert!(lost(hand.start(1, "x", 200).crash(1, 260)), "the third node has heard of it");
+    let event = Event::StartLost { id: spec("x").id().clone(), lost: Box::new(spec("x").spec().clone()) };
+    assert!(!lost(hand.tell(2, 300, event)));
+    let mut done = Hand::new(3);
+    done.start(0, "x", 100).run_of(&spec("x"), 1, (1, 1), (101, 110), Outcome::Success);
+    assert!(!lost(&done));
+}
+
+#[test]
+fn no_run_of_a_life_begins_where_its_terminate_must_be_known() {
+    let check = |hand: &Hand| no_run_of_a_terminated_life(&hand.facts()).is_err();
+    let mut hand = Hand::new(3);
+    hand.start(0, "x", 100).run("x", 1, 101, 201).terminate(0, "x", 200);
+    assert!(!check(&hand));
+    let mut soon = hand;
+    soon.run_of(&spec("x"), 2, (1, 0), (202, 204), Outcome::Stopped);
+    assert!(!check(&soon), "it need not have been told yet");
+    assert!(check(soon.run_of(&spec("x"), 0, (1, 0), (205, 206), Outcome::Stopped)), "the terminator itself");
+    let mut late = Hand::new(3);
+    late.start(0, "x", 100).run("x", 1, 101, 201).terminate(0, "x", 200);
+    late.run_of(&spec("x"), 2, (2, 0), (500, 501), Outcome::Stopped);
+    assert!(!check(&late), "another life");
+    assert!(check(late.run_of(&spec("x"), 2, (1, 0), (502, 503), Outcome::Stopped)));
+    let mut twins = Hand::new(3);
+    twins.start(0, "x", 100).start(1, "x", 100).run("x", 1, 101, 201).terminate(0, "x", 200);
+    twins.run_of(&spec("x"), 2, (1, 0), (500, 501), Outcome::Stopped);
+    assert!(!check(&twins), "two starts may share birth and spec");
+}
+
+#[test]
+fn a_call_finds_what_the_call_before_it_has_left() {
+    let check = |hand: &Hand| answers_follow_from_earlier_ones(&hand.facts()).is_err();
+    let started = |fresh: bool| Some(Reply::Started(Ok(fresh)));
+    let mut fine = Hand::new(2);
+    fine.start(0, "x", 100).ask_start(0, "x", 110, started(false)).terminate(0, "x", 120).start(0, "x", 130);
+    assert!(!check(&fine));
+    let mut forgotten = Hand::new(2);
+    assert!(check(forgotten.start(0, "x", 100).start(0, "x", 110)));
+    assert!(!check(forgotten.ask_terminate(1, "x", 105, None)), "a call elsewhere crossed them");
+    let mut zombie = Hand::new(2);
+    assert!(check(zombie.start(0, "x", 100).terminate(0, "x", 110).ask_start(0, "x", 120, started(false))));
+    let mut missing = Hand::new(2);
+    let not_found = Some(Reply::Terminated(Err(TerminateError::NotFound)));
+    assert!(check(missing.start(0, "x", 100).ask_terminate(0, "x", 110, not_found.clone())));
+    let mut elsewhere = Hand::new(2);
+    assert!(!check(elsewhere.start(0, "x", 100).ask_terminate(1, "x", 110, not_found)), "another node");
+}
+
+#[test]
+fn a_run_has_a_spec_that_somebody_asked_for_before() {
+    let check = |hand: &Hand| specs_were_asked_for(&hand.history, hand.journal.runs()).is_err();
+    let mut hand = Hand::new(2);
+    hand.run("x", 0, 101, 0);
+    assert!(check(&hand));
+    assert!(!check(hand.start(1, "x", 100)));
+    let mut late = Hand::new(2);
+    assert!(check(late.run("x", 0, 101, 0).start(1, "x", 102)));
+    let mut refused = Hand::new(2);
+    assert!(check(refused.run("x", 0, 101, 0).ask_start(1, "x", 90, Some(Reply::Started(Ok(false))))));
+}

@@ -1,0 +1,293 @@
+//! What the invariants look at, indexed once: who held whom for a member when, who renewed itself, which faults touched
+//! which node when.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use haulout::proto::{Epoch, InstanceId, Time};
+use haulout::{ChildId, Event, SilentMember};
+
+use super::Evidence;
+use crate::NodeIdx;
+use crate::bounds::Bounds;
+use crate::history::{FaultKind, History, Life, LifeEnd};
+use crate::journal::Journal;
+
+/// Loss from which on a member may fail to answer within `confirm_timeout`, retries and detours included.
+const LOSS_THAT_EXCUSES: f64 = 0.1;
+
+/// How long a node that found another process at its address takes no part.
+const CONFLICT_PAUSE: Duration = Duration::from_secs(60);
+
+/// Something that a node told its users, with the life in which it did.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told<'a> {
+    pub(super) at: Time,
+    pub(super) node: NodeIdx,
+    pub(super) by: InstanceId,
+    pub(super) event: &'a Event,
+}
+
+/// See the module.
+pub(crate) struct Facts<'a> {
+    pub(super) journal: &'a Journal,
+    pub(super) history: &'a History,
+    pub(super) bounds: &'a Bounds,
+    pub(super) now: Time,
+    pub(super) told: Vec<Told<'a>>,
+    /// When an observer saw a member come (`true`) and go.
+    views: BTreeMap<(InstanceId, InstanceId), Vec<(Time, bool)>>,
+    /// When an instance told that it has taken a new identity.
+    renewals: BTreeMap<InstanceId, Vec<Time>>,
+    /// Runs that began without the permission of silent members.
+    unconfirmed: BTreeMap<(InstanceId, &'a ChildId, Epoch), &'a [SilentMember]>,
+    lives: BTreeMap<InstanceId, &'a Life>,
+    touched: Touched,
+}
+
+impl<'a> Facts<'a> {
+    pub(super) fn of(evidence: &Evidence<'a>) -> Self {
+        let cluster = evidence.cluster;
+        let told = cluster.nodes().flat_map(|node| {
+            cluster
+                .events(node)
+                .iter()
+                .filter(|(_, scope, _)| *scope == cluster.scope())
+                .map(move |(at, _, event)| (node, *at, event))
+        });
+        Facts::new(cluster.journal(), cluster.history(), told, evidence.bounds, cluster.now())
+    }
+
+    /// From what each node told, in the order in which it did.
+    pub(super) fn new(
+        journal: &'a Journal,
+        history: &'a History,
+        told: impl Iterator<Item = (NodeIdx, Time, &'a Event)>,
+        bounds: &'a Bounds,
+        now: Time,
+    ) -> Self {
+        let mut by_node: BTreeMap<NodeIdx, Vec<&Life>> = BTreeMap::new();
+        history.lives.iter().for_each(|life| by_node.entry(life.node).or_default().push(life));
+        let teller = |node: NodeIdx, at: Time| {
+            let lives = by_node.get(&node).map_or(&[][..], Vec::as_slice);
+            lives.iter().rev().find(|life| life.from <= at).map(|life| life.instance)
+        };
+        let told: Vec<Told<'a>> =
+            told.filter_map(|(node, at, event)| teller(node, at).map(|by| Told { at, node, by, event })).collect();
+        let mut facts = Facts {
+            journal,
+            history,
+            bounds,
+            now,
+            told: Vec::new(),
+            views: BTreeMap::new(),
+            renewals: BTreeMap::new(),
+            unconfirmed: BTreeMap::new(),
+            lives: history.lives.iter().map(|life| (life.instance, life)).collect(),
+            touched: Touched::new(history),
+        };
+        for entry in &told {
+            facts.note(*entry);
+        }
+        facts.told = told;
+        facts
+    }
+
+    fn note(&mut self, Told { at, by, event, .. }: Told<'a>) {
+        match event {
+            Event::MemberUp(member) => self.views.entry((by, member.instance)).or_default().push((at, true)),
+            Event::MemberDown(member) => self.views.entry((by, member.instance)).or_default().push((at, false)),
+            // A node that finds another process at its address has changed its identity too.
+            Event::Rejoined | Event::AddressConflict => self.renewals.entry(by).or_default().push(at),
+            Event::StartedUnconfirmed { id, epoch, silent } => {
+                self.unconfirmed.insert((by, id, *epoch), silent);
+            }
+            _ => {}
+        }
+    }
+
+    /// Every pair of observer and member, with what the observer saw of it.
+    pub(super) fn views(&self) -> impl Iterator<Item = (InstanceId, InstanceId, &[(Time, bool)])> {
+        self.views.iter().map(|(&(observer, member), seen)| (observer, member, seen.as_slice()))
+    }
+
+    /// What an observer last saw of a member until then; `None` if it never was one.
+    pub(super) fn view(&self, observer: InstanceId, member: InstanceId, at: Time) -> Option<bool> {
+        let seen = self.views.get(&(observer, member))?;
+        let until = seen.partition_point(|(when, _)| *when <= at);
+        seen[..until].last().map(|(_, up)| *up)
+    }
+
+    /// Whether an observer had had a member at all before then; what it told in that very moment may have come after.
+    pub(super) fn had_met(&self, observer: InstanceId, member: InstanceId, at: Time) -> bool {
+        self.views.get(&(observer, member)).is_some_and(|seen| seen.first().is_some_and(|(when, _)| *when < at))
+    }
+
+    /// How often an instance had changed its identity until then.
+    pub(super) fn renewed(&self, instance: InstanceId, until: Time) -> usize {
+        self.renewals.get(&instance).map_or(0, |all| all.partition_point(|at| *at <= until))
+    }
+
+    /// Whether some other instance lived at this time that did not count this one among the members.
+    pub(super) fn is_missed_by_somebody(&self, instance: InstanceId, at: Time) -> bool {
+        let others = self.lives.values().filter(|life| life.instance != instance && life.from <= at);
+        let mut others = others.filter(|life| life.to.is_none_or(|to| to >= at));
+        others.any(|life| self.view(life.instance, instance, at) != Some(true))
+    }
+
+    /// Everybody who changed its identity, and when.
+    pub(super) fn renewals(&self) -> impl Iterator<Item = (InstanceId, &[Time])> {
+        self.renewals.iter().map(|(&instance, times)| (instance, times.as_slice()))
+    }
+
+    /// Whether a run began though this member had not answered.
+    pub(super) fn is_unconfirmed(&self, by: InstanceId, id: &'a ChildId, epoch: Epoch, silent: InstanceId) -> bool {
+        self.unconfirmed.get(&(by, id, epoch)).is_some_and(|all| all.iter().any(|member| member.instance == silent))
+    }
+
+    pub(super) fn life(&self, instance: InstanceId) -> Option<&'a Life> {
+        self.lives.get(&instance).copied()
+    }
+
+    pub(super) fn node_of(&self, instance: InstanceId) -> Option<NodeIdx> {
+        self.life(instance).map(|life| life.node)
+    }
+
+    /// Whether a fault touched the node in this time, or all nodes.
+    pub(super) fn touched(&self, node: NodeIdx, from: Time, to: Time) -> bool {
+        self.touched.node(node, from, to) || self.touched.bad_weather.meets(from, to)
+    }
+
+    /// Whether there was any fault at all in this time, however small and wherever.
+    pub(super) fn disturbed(&self, from: Time, to: Time) -> bool {
+        self.touched.any.meets(from, to)
+    }
+
+    /// Whether a fault can explain what two nodes did apart: it touched one of them, or one of them was new and the
+    /// crash of a third may have taken away the only node that knew it.
+    pub(super) fn excused(&self, nodes: [NodeIdx; 2], from: Time, to: Time) -> bool {
+        let from = from - self.bounds.reach;
+        let is_new = |life: &Life| nodes.contains(&life.node) && life.from >= from && life.from <= to;
+        nodes.iter().any(|&node| self.touched(node, from, to))
+            || (self.touched.crashes.meets(from, to) && self.history.lives.iter().any(is_new))
+    }
+
+    /// When the last fault that touched one of these nodes and had begun before `until` was over; `None` while it lasts.
+    pub(super) fn undisturbed_since(&self, nodes: [NodeIdx; 2], from: Time, until: Time) -> Option<Time> {
+        let all = nodes.iter().filter_map(|node| self.touched.nodes.get(node)).chain([&self.touched.bad_weather]);
+        all.map(|spans| spans.last_end(from, until)).try_fold(from, |latest, end| Some(end?.max(latest)))
+    }
+}
+
+/// When a fault lasted, per node.
+#[derive(Debug, Default)]
+struct Touched {
+    nodes: BTreeMap<NodeIdx, Spans>,
+    bad_weather: Spans,
+    crashes: Spans,
+    any: Spans,
+}
+
+impl Touched {
+    fn new(history: &History) -> Self {
+        let mut touched = Touched::default();
+        let nodes: BTreeSet<NodeIdx> = history.lives.iter().map(|life| life.node).collect();
+        for fault in &history.faults {
+            let mut span = (fault.from, fault.to.unwrap_or(END));
+            if let (FaultKind::Twin(..), Some(to)) = (fault.kind, fault.to) {
+                // Whoever found another process at its address takes no part for that long.
+                span.1 = to + CONFLICT_PAUSE;
+            }
+            touched.any.0.push(span);
+            let is_heavy = match fault.kind {
+                FaultKind::Loss(loss) => loss >= LOSS_THAT_EXCUSES,
+                FaultKind::Weather(severity) => severity.loss_max() >= LOSS_THAT_EXCUSES || severity.is_heavy(),
+                _ => false,
+            };
+            if is_heavy {
+                touched.bad_weather.0.push(span);
+            }
+            for &node in nodes.iter().filter(|&&node| fault.touches(node)) {
+                touched.nodes.entry(node).or_default().0.push(span);
+            }
+        }
+        for life in &history.lives {
+            if let (Some(LifeEnd::Crashed | LifeEnd::PowerLost), Some(to)) = (life.end, life.to) {
+                touched.nodes.entry(life.node).or_default().0.push((to, to));
+                touched.crashes.0.push((to, to));
+                touched.any.0.push((to, to));
+            }
+        }
+        touched.nodes.values_mut().for_each(Spans::merge);
+        [&mut touched.bad_weather, &mut touched.crashes, &mut touched.any].into_iter().for_each(Spans::merge);
+        touched
+    }
+
+    fn node(&self, node: NodeIdx, from: Time, to: Time) -> bool {
+        self.nodes.get(&node).is_some_and(|spans| spans.meets(from, to))
+    }
+}
+
+/// Later than everything.
+pub(super) const END: Time = Time::from_nanos(u64::MAX);
+
+/// Spans of time, in order and disjoint once merged.
+#[derive(Debug, Default)]
+struct Spans(Vec<(Time, Time)>);
+
+impl Spans {
+    fn merge(&mut self) {
+        self.0.sort_unstable();
+        self.0.dedup_by(|next, last| {
+            let meets = next.0 <= last.1;
+            if meets {
+                last.1 = last.1.max(next.1);
+            }
+            meets
+        });
+    }
+
+    /// Whether one of them has a moment from `from` to `to`.
+    fn meets(&self, from: Time, to: Time) -> bool {
+        let next = self.0.partition_point(|span| span.1 < from);
+        self.0.get(next).is_some_and(|span| span.0 <= to)
+    }
+
+    /// When the last of those that meet the time from `from` to `to` ends: `from` if none does, `None` if it has not.
+    fn last_end(&self, from: Time, to: Time) -> Option<Time> {
+        let before = self.0.partition_point(|span| span.0 <= to);
+        let end = self.0[..before].last().map_or(from, |span| span.1.max(from));
+        (end != END).then_some(end)
+    }
+}
+
+/// How much of a span lies in the spans of a fault kind, for times that do not count.
+pub(super) fn paused_within(history: &History, node: NodeIdx, from: Time, to: Time) -> Duration {
+    let paused = history.faults_between(from, to).filter(|fault| fault.kind == FaultKind::Paused(node));
+    paused.map(|fault| fault.to.unwrap_or(to).min(to).since(fault.from.max(from))).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Time {
+        Time::ZERO + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn spans_merge_and_say_what_they_meet_and_when_they_end() {
+        let mut spans = Spans([(10, 20), (15, 30), (50, 50), (5, 7)].map(|(from, to)| (at(from), at(to))).to_vec());
+        spans.merge();
+        assert_eq!(spans.0.len(), 3);
+        for (from, to, expected) in
+            [(0, 4, false), (0, 5, true), (8, 9, false), (31, 49, false), (50, 60, true), (51, 99, false)]
+        {
+            assert_eq!(spans.meets(at(from), at(to)), expected, "{from} to {to}");
+        }
+        assert_eq!(spans.last_end(at(12), at(40)), Some(at(30)));
+        assert_eq!(spans.last_end(at(60), at(70)), Some(at(60)));
+        spans.0.push((at(80), END));
+        assert_eq!(spans.last_end(at(60), at(90)), None);
+    }
+}

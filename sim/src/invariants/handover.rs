@@ -1,0 +1,161 @@
+//! Hand-over: a child is never on two nodes that can talk. Judged from when its runs began and ended, from whom each
+//! node told its users to be a member, and from the injected faults; never from the books of a node.
+
+use std::collections::BTreeMap;
+
+use haulout::proto::{InstanceId, ScopeId};
+use haulout::{ChildId, Restart};
+
+use super::Evidence;
+use super::facts::Facts;
+use crate::journal::{Ending, Overlap, Run};
+use crate::trace::At;
+use crate::verdict::Violation;
+
+/// How many overlaps were excused, by cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Excuses {
+    /// One of the two held the other for down when it began.
+    pub declared_down: usize,
+    /// One of the two had left an Ask of the other unanswered for `confirm_timeout`.
+    pub unconfirmed: usize,
+    /// Neither had ever heard of the other.
+    pub strangers: usize,
+}
+
+/// Why two nodes may both run a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    DeclaredDown,
+    Unconfirmed,
+    Strangers,
+}
+
+/// How many overlaps there were, by what excuses them.
+pub fn excuses(evidence: &Evidence<'_>) -> Excuses {
+    let facts = Facts::of(evidence);
+    let roots = roots(facts.journal.runs());
+    let mut excuses = Excuses::default();
+    for overlap in facts.journal.overlaps() {
+        match excuse(&facts, &roots, &overlap) {
+            Some(Cause::DeclaredDown) => excuses.declared_down += 1,
+            Some(Cause::Unconfirmed) => excuses.unconfirmed += 1,
+            Some(Cause::Strangers) => excuses.strangers += 1,
+            None => {}
+        }
+    }
+    excuses
+}
+
+pub(super) fn no_overlap(evidence: &Evidence<'_>) -> Result<(), Violation> {
+    overlaps_are_excused(&Facts::of(evidence))
+}
+
+pub(super) fn overlaps_end(evidence: &Evidence<'_>) -> Result<(), Violation> {
+    overlaps_are_resolved(&Facts::of(evidence))
+}
+
+fn overlaps_are_excused(facts: &Facts<'_>) -> Result<(), Violation> {
+    let roots = roots(facts.journal.runs());
+    let unexcused = facts.journal.overlaps().into_iter().find(|overlap| excuse(facts, &roots, overlap).is_none());
+    unexcused.map_or(Ok(()), |overlap| {
+        let detail = format!("{}; no recorded cause excuses it", describe(&overlap, facts));
+        Err(Violation::safety("no-overlap", overlap.from, detail).on(overlap.later).of(&overlap.id))
+    })
+}
+
+/// The place of the first run of every run's chain: a child that failed is restarted in place without asking anybody, so
+/// whatever permitted the first run may permit all. From outside a chain can't be told for certain (a node may have
+/// yielded while it backed off), so a run counts by itself too.
+fn roots(runs: &[Run]) -> Vec<usize> {
+    let mut last: BTreeMap<(InstanceId, ScopeId, &ChildId), usize> = BTreeMap::new();
+    let mut roots: Vec<usize> = Vec::with_capacity(runs.len());
+    for (place, run) in runs.iter().enumerate() {
+        let before = last.insert((run.instance, run.scope, &run.id), place);
+        let continues = before.filter(|&before| is_restart_in_place(&runs[before], run));
+        roots.push(continues.map_or(place, |before| roots[before]));
+    }
+    roots
+}
+
+fn is_restart_in_place(before: &Run, run: &Run) -> bool {
+    let failed = matches!(before.ending, Some(Ending::Exited(_))) && before.signalled.is_none();
+    failed && before.spec == run.spec && before.ended.is_some_and(|ended| ended <= run.began)
+}
+
+/// What excuses an overlap: a cause that is on record and a fault that can have led to it.
+fn excuse(facts: &Facts<'_>, roots: &[usize], overlap: &Overlap) -> Option<Cause> {
+    let runs = facts.journal.runs();
+    let [one, other] = [overlap.runs.0, overlap.runs.1].map(|place| [&runs[place], &runs[roots[place]]]);
+    if one[0].instance == other[0].instance {
+        return None;
+    }
+    let pairs = one.iter().flat_map(|one| other.iter().map(move |other| (*one, *other)));
+    let cause = pairs.filter_map(|(one, other)| cause(facts, one, other)).next()?;
+    let [one, other] = [one[1], other[1]];
+    let later = one.began.max(other.began);
+    facts.excused([one.node, other.node], later, overlap.from).then_some(cause)
+}
+
+/// Each direction counts: whoever began later may have held the other for down, and so may whoever began earlier,
+/// while the other still held the permission that it had been given before.
+fn cause<'a>(facts: &Facts<'a>, one: &'a Run, other: &'a Run) -> Option<Cause> {
+    let either = |holds: &dyn Fn(&'a Run, &'a Run) -> bool| holds(one, other) || holds(other, one);
+    let held_down = |by: &Run, of: &Run| facts.view(by.instance, of.instance, by.began) == Some(false);
+    let silent = |by: &'a Run, of: &Run| facts.is_unconfirmed(by.instance, &by.id, by.epoch, of.instance);
+    let had_met = |by: &Run, of: &Run| facts.had_met(by.instance, of.instance, by.began);
+    if either(&held_down) {
+        Some(Cause::DeclaredDown)
+    } else if either(&silent) {
+        Some(Cause::Unconfirmed)
+    } else {
+        (!either(&had_met)).then_some(Cause::Strangers)
+    }
+}
+
+/// A duplicate ends once its nodes can talk: one of them is told to stop within the bound. A Temporary child is never
+/// moved, so its duplicates stay.
+fn overlaps_are_resolved(facts: &Facts<'_>) -> Result<(), Violation> {
+    let runs = facts.journal.runs();
+    for overlap in facts.journal.overlaps() {
+        let pair = [&runs[overlap.runs.0], &runs[overlap.runs.1]];
+        if pair.iter().any(|run| run.spec.restart == Restart::Temporary) {
+            continue;
+        }
+        let stops = pair.iter().filter_map(|run| run.signalled.into_iter().chain(run.ended).min());
+        let stopped = stops.min().unwrap_or(facts.now);
+        let Some(talk) = facts.undisturbed_since([overlap.earlier, overlap.later], overlap.from, stopped) else {
+            continue;
+        };
+        if stopped.since(talk) > facts.bounds.resolving {
+            let detail = format!(
+                "{}; nothing has disturbed them since {}, and neither was told to stop within {:?}",
+                describe(&overlap, facts),
+                At(talk),
+                facts.bounds.resolving
+            );
+            let at = talk + facts.bounds.resolving;
+            return Err(Violation::liveness("overlaps-end", at, detail).on(overlap.later).of(&overlap.id));
+        }
+    }
+    Ok(())
+}
+
+fn describe(overlap: &Overlap, facts: &Facts<'_>) -> String {
+    let runs = facts.journal.runs();
+    let [earlier, later] = [overlap.runs.0, overlap.runs.1].map(|place| &runs[place]);
+    format!(
+        "{} ran on {} ({}, from {}) and on {} ({}, from {}) for {:?}",
+        overlap.id,
+        earlier.node,
+        earlier.epoch,
+        At(earlier.began),
+        later.node,
+        later.epoch,
+        At(later.began),
+        overlap.lasted(facts.now)
+    )
+}
+
+#[cfg(test)]
+mod tests;

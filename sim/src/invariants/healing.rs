@@ -1,0 +1,101 @@
+//! Healing: once faults are over, all that should agree does, every child runs exactly once, and nothing is pending.
+
+use std::collections::BTreeSet;
+
+use haulout::proto::{Command, InstanceId};
+
+use super::Evidence;
+use crate::bounds::Bounds;
+use crate::converge::Pending;
+use crate::history::{Call, History};
+use crate::journal::Journal;
+use crate::verdict::Violation;
+use haulout::proto::Time;
+
+pub(super) fn members_agree(evidence: &Evidence<'_>) -> Result<(), Violation> {
+    if_converged("members-agree", evidence, |evidence| evidence.cluster.members_agree(evidence.core))
+}
+
+pub(super) fn states_agree(evidence: &Evidence<'_>) -> Result<(), Violation> {
+    if_converged("states-agree", evidence, |evidence| evidence.cluster.roots_agree(evidence.core))
+}
+
+pub(super) fn runs_once(evidence: &Evidence<'_>) -> Result<(), Violation> {
+    let listed = evidence.converged.unwrap_or_default();
+    if_converged("runs-once", evidence, |evidence| evidence.cluster.runs_agree(evidence.core, listed))
+}
+
+fn if_converged(
+    name: &'static str,
+    evidence: &Evidence<'_>,
+    check: impl Fn(&Evidence<'_>) -> Result<(), Pending>,
+) -> Result<(), Violation> {
+    if evidence.converged.is_none() {
+        return Ok(());
+    }
+    check(evidence).map_err(|pending| Violation::liveness(name, evidence.cluster.now(), pending.to_string()))
+}
+
+pub(super) fn nothing_pending(evidence: &Evidence<'_>) -> Result<(), Violation> {
+    let cluster = evidence.cluster;
+    let busy = |node: &crate::NodeIdx| cluster.node(*node).is_some_and(|node| !node.is_quiet());
+    match evidence.core.iter().find(|node| evidence.converged.is_some() && busy(node)) {
+        Some(&node) => {
+            let detail = format!("{} waits for something", cluster.name(node));
+            Err(Violation::liveness("nothing-pending", cluster.now(), detail).on(node))
+        }
+        None => Ok(()),
+    }
+}
+
+pub(super) fn audit_finds_nothing(evidence: &Evidence<'_>) -> Result<(), Violation> {
+    let cluster = evidence.cluster;
+    match cluster.nodes().find(|&node| cluster.stats(node).audit_repairs > 0) {
+        Some(node) => {
+            let detail = format!("the audit put {} children right", cluster.stats(node).audit_repairs);
+            Err(Violation::safety("audit-finds-nothing", cluster.now(), detail).on(node))
+        }
+        None => Ok(()),
+    }
+}
+
+pub(super) fn calls_are_answered(evidence: &Evidence<'_>) -> Result<(), Violation> {
+    let cluster = evidence.cluster;
+    match unanswered(cluster.history()).filter(|_| evidence.converged.is_some()) {
+        Some(call) => {
+            let detail = format!("{:?} was never answered", call.command);
+            Err(Violation::liveness("calls-are-answered", call.called, detail).on(call.node))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Calls whose node still lives, but which nobody has answered.
+pub fn unanswered(history: &History) -> Option<&Call> {
+    let alive: BTreeSet<InstanceId> =
+        history.lives.iter().filter(|life| life.to.is_none()).map(|life| life.instance).collect();
+    history.calls.iter().find(|call| {
+        let waits = call.answer.is_none() && !call.cancelled && call.instance.is_some_and(|at| alive.contains(&at));
+        waits && !matches!(call.command, Command::WaitUntilRunning { .. })
+    })
+}
+
+pub(super) fn rests(evidence: &Evidence<'_>) -> Result<(), Violation> {
+    let cluster = evidence.cluster;
+    if evidence.converged.is_none() { Ok(()) } else { nothing_stirs(cluster.journal(), evidence.bounds, cluster.now()) }
+}
+
+fn nothing_stirs(journal: &Journal, bounds: &Bounds, now: Time) -> Result<(), Violation> {
+    let since = now - bounds.rest;
+    for run in journal.runs() {
+        let stirs = [("began", Some(run.began)), ("ended", run.ended)];
+        if let Some((what, at)) = stirs.into_iter().find_map(|(what, at)| Some((what, at.filter(|at| *at > since)?))) {
+            let detail = format!("{} {what} in a converged cluster", run.id);
+            return Err(Violation::liveness("rests", at, detail).on(run.node).of(&run.id));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+//! Membership: deaths are final, identities change only when they must, and healthy nodes are left alone.
+
+use std::collections::BTreeMap;
+
+use haulout::proto::{Command, InstanceId, Time};
+use haulout::{Event, MemberInfo};
+
+use super::Evidence;
+use super::facts::{Facts, Told};
+use crate::history::FaultKind;
+use crate::verdict::Violation;
+
+pub(super) fn down_is_final(evidence: &Evidence<'_>) -> Result<(), Violation> {
+    returns_are_renewed(&Facts::of(evidence))
+}
+
+pub(super) fn renewals_have_a_cause(evidence: &Evidence<'_>) -> Result<(), Violation> {
+    renewals_were_forced(&Facts::of(evidence))
+}
+
+pub(super) fn no_false_alarm(evidence: &Evidence<'_>) -> Result<(), Violation> {
+    deaths_are_real(&Facts::of(evidence))
+}
+
+pub(super) fn no_false_conflict(evidence: &Evidence<'_>) -> Result<(), Violation> {
+    conflicts_are_real(&Facts::of(evidence))
+}
+
+/// An identity that an observer saw go down never comes back there: whenever the same instance comes up again, it has
+/// taken a new identity since it began, one for each time.
+fn returns_are_renewed(facts: &Facts<'_>) -> Result<(), Violation> {
+    for (observer, member, seen) in facts.views() {
+        let ups = seen.iter().filter(|(_, up)| *up);
+        for (returns, (at, _)) in ups.enumerate() {
+            let renewed = facts.renewed(member, *at);
+            if returns > renewed {
+                let detail = format!(
+                    "{member} came up here for the {}th time, and had changed its identity {renewed} times",
+                    returns + 1
+                );
+                let violation = Violation::safety("down-is-final", *at, detail);
+                return Err(facts.node_of(observer).into_iter().fold(violation, Violation::on));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Each identity that an instance gives up was declared down by somebody who told so, or belonged to an earlier life at
+/// its address: a newcomer has to pass the identity that its predecessor left behind, and the members may know
+/// different ones. So there are at most as many renewals as observers have told of its death (the same death may be
+/// told by all) and earlier lives can have left identities.
+fn renewals_were_forced(facts: &Facts<'_>) -> Result<(), Violation> {
+    let mut deaths: BTreeMap<InstanceId, Vec<Time>> = BTreeMap::new();
+    for Told { at, event, .. } in &facts.told {
+        if let Event::MemberDown(MemberInfo { instance, .. }) = event {
+            deaths.entry(*instance).or_default().push(*at);
+        }
+    }
+    deaths.values_mut().for_each(|times| times.sort_unstable());
+    for (instance, renewals) in facts.renewals() {
+        let Some(life) = facts.life(instance) else { continue };
+        let inherited = inherited(facts, life.node, life.from);
+        for (before, at) in renewals.iter().enumerate() {
+            let told = deaths.get(&instance).map_or(0, |times| times.partition_point(|death| death <= at));
+            // Whoever does not hold its record, of a newcomer or of one that has just come back, tells nobody of its
+            // death.
+            let since = *at - facts.bounds.reach;
+            let untold = renewals[..=before].iter().filter(|&&at| facts.is_missed_by_somebody(instance, at)).count();
+            let untold = if facts.touched(life.node, since, *at) { untold } else { 0 };
+            if before >= told + inherited + untold {
+                let detail = format!(
+                    "{instance} changed its identity for the {}th time; {told} deaths of it were told, and {inherited} \
+                     identities were left at its address",
+                    before + 1
+                );
+                return Err(Violation::safety("renewals-have-a-cause", *at, detail).on(life.node));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How many identities earlier lives can have left at an address: one each, and one for each change.
+fn inherited(facts: &Facts<'_>, node: crate::NodeIdx, before: Time) -> usize {
+    let earlier = facts.history.lives.iter().filter(|life| life.node == node && life.from < before);
+    earlier.map(|life| 1 + facts.renewed(life.instance, before)).sum()
+}
+
+/// Whoever is declared down has ended, has been told to leave, or a fault touched it or somebody who says so.
+fn deaths_are_real(facts: &Facts<'_>) -> Result<(), Violation> {
+    let mut leaves: BTreeMap<InstanceId, Time> = BTreeMap::new();
+    for call in facts.history.calls.iter().filter(|call| matches!(call.command, Command::Leave { .. })) {
+        call.instance.map(|instance| leaves.entry(instance).or_insert(call.called));
+    }
+    for Told { at, node, event, .. } in &facts.told {
+        let Event::MemberDown(MemberInfo { instance, name, .. }) = event else { continue };
+        let Some(life) = facts.life(*instance) else { continue };
+        let is_over = life.to.is_some_and(|to| to <= *at) || leaves.get(instance).is_some_and(|left| left <= at);
+        let since = *at - facts.bounds.reach;
+        let touched = facts.touched(life.node, since, *at) || facts.touched(*node, since, *at);
+        if !is_over && !touched {
+            let detail =
+                format!("{name} ({instance}) is declared down, and no fault has touched it or whoever says so");
+            return Err(Violation::safety("no-false-alarm", *at, detail).on(*node));
+        }
+    }
+    Ok(())
+}
+
+/// A node believes that another process lives at its address only where one does.
+fn conflicts_are_real(facts: &Facts<'_>) -> Result<(), Violation> {
+    let conflicts = facts.told.iter().filter(|told| *told.event == Event::AddressConflict);
+    for Told { at, node, by, .. } in conflicts {
+        let mut lives = facts.history.lives.iter().filter(|life| life.node == *node && life.instance != *by);
+        let has_twin = lives.any(|life| life.from <= *at && life.to.is_none_or(|to| to >= *at));
+        let had_twin = facts.history.faults.iter().any(|fault| {
+            matches!(fault.kind, FaultKind::Twin(one, other) if one == *node || other == *node) && fault.from <= *at
+        });
+        if !has_twin && !had_twin {
+            let detail = "believes that another process speaks from its address, and there is none";
+            return Err(Violation::safety("no-false-conflict", *at, detail).on(*node));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,60 @@
+//! Hand-made views of members: who came back, who was wronged?
+
+use super::super::testing::Hand;
+use super::*;
+use crate::NodeIdx;
+
+fn name(result: Result<(), Violation>) -> Option<(&'static str, Option<NodeIdx>)> {
+    result.err().map(|violation| (violation.invariant, violation.node))
+}
+
+#[test]
+fn whoever_comes_up_again_has_taken_a_new_identity_each_time() {
+    let mut hand = Hand::new(2);
+    hand.up(0, 1, 10).down(0, 1, 20).up(0, 1, 30);
+    assert_eq!(name(returns_are_renewed(&hand.facts())), Some(("down-is-final", Some(NodeIdx(0)))));
+    hand.tell(1, 25, Event::Rejoined);
+    assert_eq!(name(returns_are_renewed(&hand.facts())), None);
+    hand.down(0, 1, 40).up(0, 1, 50);
+    assert!(returns_are_renewed(&hand.facts()).is_err(), "one identity is good for one return");
+}
+
+#[test]
+fn an_identity_is_changed_only_after_somebody_declared_it_down_and_as_often() {
+    let mut hand = Hand::new(3);
+    hand.tell(1, 30, Event::Rejoined);
+    assert_eq!(name(renewals_were_forced(&hand.facts())), Some(("renewals-have-a-cause", Some(NodeIdx(1)))));
+    hand.down(2, 1, 29);
+    assert_eq!(name(renewals_were_forced(&hand.facts())), None);
+    hand.tell(1, 31, Event::Rejoined);
+    assert!(renewals_were_forced(&hand.facts()).is_err(), "a storm of renewals");
+}
+
+#[test]
+fn a_healthy_member_is_not_declared_down_where_nothing_disturbed_anybody() {
+    let mut hand = Hand::new(3);
+    hand.down(0, 1, 200);
+    assert_eq!(name(deaths_are_real(&hand.facts())), Some(("no-false-alarm", Some(NodeIdx(0)))));
+    let mut disturbed = Hand::new(3);
+    disturbed.down(0, 1, 200).cut(1, 2, 190, 199);
+    assert_eq!(name(deaths_are_real(&disturbed.facts())), None);
+    let mut dead = Hand::new(3);
+    dead.down(0, 1, 200).history.end_life(
+        super::super::testing::instance(1),
+        super::super::testing::at(199),
+        crate::history::LifeEnd::Left,
+    );
+    assert_eq!(name(deaths_are_real(&dead.facts())), None);
+}
+
+#[test]
+fn another_process_at_an_address_must_exist() {
+    let mut hand = Hand::new(2);
+    hand.tell(0, 50, Event::AddressConflict);
+    assert_eq!(name(conflicts_are_real(&hand.facts())), Some(("no-false-conflict", Some(NodeIdx(0)))));
+    let mut twin = hand.history.lives[1];
+    twin.node = NodeIdx(0);
+    hand.history.lives[1] = twin;
+    hand.told[0].1 = super::super::testing::at(50);
+    assert_eq!(name(conflicts_are_real(&hand.facts())), None);
+}

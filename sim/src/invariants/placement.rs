@@ -1,0 +1,152 @@
+//! Placement: children run where the pure function puts them, and no more of them move than have to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use haulout::proto::Time;
+use haulout::proto::placement::{Candidate, hash_key, owner};
+use haulout::{ChildId, ChildInfo, ChildState, Kind, MemberInfo, Restart};
+
+use super::Evidence;
+use crate::NodeIdx;
+use crate::cluster::Cluster;
+use crate::journal::{Ending, Run};
+use crate::verdict::Violation;
+
+pub(super) fn children_run_where_they_belong(evidence: &Evidence<'_>) -> Result<(), Violation> {
+    let Some(converged) = evidence.converged else { return Ok(()) };
+    let Some(&node) = evidence.core.first() else { return Ok(()) };
+    let cluster = evidence.cluster;
+    let members = Members::new(cluster.members(node));
+    // Who loses of two members with one name depends on who settled first, which nobody tells from outside.
+    if members.share_names {
+        return Ok(());
+    }
+    let runs = Runs::new(cluster.journal().runs(), members.all);
+    for child in converged {
+        if let Some(wrong) = misplaced(child, &members, &runs) {
+            return Err(Violation::safety("placement", cluster.now(), wrong).of(&child.id));
+        }
+    }
+    Ok(())
+}
+
+/// The members with what placement asks of them.
+struct Members<'a> {
+    all: &'a [MemberInfo],
+    candidates: Vec<Candidate>,
+    share_names: bool,
+}
+
+impl<'a> Members<'a> {
+    fn new(all: &'a [MemberInfo]) -> Self {
+        let names: BTreeSet<&str> = all.iter().map(|member| &*member.name).collect();
+        let candidates = all.iter().map(|member| Candidate::new(member.name.clone(), member.weight)).collect();
+        Members { all, candidates, share_names: names.len() < all.len() }
+    }
+
+    fn owner(&self, id: &ChildId, kind: &Kind, declined: &[&MemberInfo]) -> Option<&'a MemberInfo> {
+        let eligible = self.all.iter().zip(&self.candidates).filter(|(member, _)| {
+            member.settled && !member.draining && member.kinds.contains(kind) && !declined.contains(member)
+        });
+        owner(hash_key(id.as_bytes()), eligible.map(|(member, candidate)| (candidate, member)))
+    }
+}
+
+/// What the journal adds to a listing: the spec of what runs, and which members refused to run it.
+struct Runs<'a> {
+    alive: BTreeMap<&'a ChildId, &'a Run>,
+    declined: BTreeMap<&'a ChildId, Vec<(&'a Run, &'a MemberInfo)>>,
+}
+
+impl<'a> Runs<'a> {
+    fn new(runs: &'a [Run], members: &'a [MemberInfo]) -> Self {
+        let mut declined: BTreeMap<&ChildId, Vec<(&Run, &MemberInfo)>> = BTreeMap::new();
+        for run in runs.iter().filter(|run| run.ending == Some(Ending::Declined)) {
+            let by = members.iter().find(|member| member.instance == run.instance);
+            by.into_iter().for_each(|member| declined.entry(&run.id).or_default().push((run, member)));
+        }
+        Runs { alive: runs.iter().filter(|run| run.is_alive()).map(|run| (&run.id, run)).collect(), declined }
+    }
+}
+
+/// What is wrong with where a child runs, or with its running nowhere.
+fn misplaced(child: &ChildInfo, members: &Members<'_>, runs: &Runs<'_>) -> Option<String> {
+    let all = runs.declined.get(&child.id).map_or(&[][..], Vec::as_slice);
+    match &child.state {
+        ChildState::Running => {
+            let run = runs.alive.get(&child.id)?;
+            if run.spec.restart == Restart::Temporary {
+                return None;
+            }
+            let same_life =
+                |other: &&(&Run, &MemberInfo)| other.0.epoch.birth == run.epoch.birth && other.0.spec == run.spec;
+            let declined: Vec<_> = all.iter().filter(same_life).map(|(_, member)| *member).collect();
+            let owner = members.owner(&child.id, &child.kind, &declined).map(|member| &*member.name);
+            (owner != child.node.as_deref())
+                .then(|| format!("{} runs on {:?}, and belongs to {owner:?}", child.id, child.node))
+        }
+        // Which life it is that nobody runs is not told, so whoever declined any is left out.
+        ChildState::Unplaced(reason) => {
+            let declined: Vec<_> = all.iter().map(|(_, member)| *member).collect();
+            let owner = members.owner(&child.id, &child.kind, &declined)?;
+            Some(format!("{} is unplaced ({reason}), and {} could run it", child.id, owner.name))
+        }
+        _ => None,
+    }
+}
+
+/// What a converged cluster looked like at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// When.
+    pub at: Time,
+    /// The members that all agreed on.
+    pub members: Vec<MemberInfo>,
+    /// The children that all agreed on.
+    pub children: Vec<ChildInfo>,
+}
+
+impl Snapshot {
+    /// A cluster that has converged to these children, without those that placement alone does not decide about:
+    /// Temporary ones, which never move, and those that somebody declined.
+    pub fn of(cluster: &Cluster, core: &[NodeIdx], children: &[ChildInfo]) -> Self {
+        let runs = cluster.journal().runs();
+        let stays = |run: &&Run| run.spec.restart == Restart::Temporary || run.ending == Some(Ending::Declined);
+        let exempt: BTreeSet<&ChildId> = runs.iter().filter(stays).map(|run| &run.id).collect();
+        Snapshot {
+            at: cluster.now(),
+            members: core.first().map_or(Vec::new(), |&node| cluster.members(node).to_vec()),
+            children: children.iter().filter(|child| !exempt.contains(&child.id)).cloned().collect(),
+        }
+    }
+}
+
+/// Whether, between two moments between which nothing happened but a planned join or leave, exactly those children
+/// moved that the change of the members moves.
+///
+/// # Errors
+/// The first child that moved without need, or did not move.
+pub fn minimum_moves(before: &Snapshot, after: &Snapshot) -> Result<(), Violation> {
+    let (members, later) = (Members::new(&before.members), Members::new(&after.members));
+    let now: BTreeMap<&ChildId, &ChildInfo> = after.children.iter().map(|child| (&child.id, child)).collect();
+    for was in &before.children {
+        let Some(is) = now.get(&was.id) else { continue };
+        let owners =
+            [&members, &later].map(|members| members.owner(&was.id, &was.kind, &[]).map(|member| member.instance));
+        let has_moved = was.node != is.node;
+        let was_restarted = !has_moved && was.epoch != is.epoch && was.restarts == is.restarts;
+        let wrong = match owners[0] == owners[1] {
+            true if has_moved => format!("{} moved from {:?} to {:?} without need", was.id, was.node, is.node),
+            true if was_restarted => format!("{} began anew on {:?} without need", was.id, is.node),
+            false if !has_moved && owners[1].is_some() && was.state == ChildState::Running => {
+                format!("{} stayed on {:?}, and belongs elsewhere now", was.id, was.node)
+            }
+            _ => continue,
+        };
+        return Err(Violation::safety("minimum-moves", after.at, wrong).of(&was.id));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

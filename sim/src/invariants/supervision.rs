@@ -1,0 +1,187 @@
+//! Supervision: how often children are restarted, how long they wait, how they are stopped, and that what is done stays
+//! done.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use haulout::proto::{InstanceId, ScopeId, Time};
+use haulout::{ChildId, Shutdown, Spec};
+
+use super::Evidence;
+use super::facts::{Facts, paused_within};
+use crate::journal::{Ending, Run};
+use crate::trace::At;
+use crate::verdict::Violation;
+
+pub(super) fn restart_intensity(evidence: &Evidence<'_>) -> Result<(), Violation> {
+    restarts_are_rare_or_late(&Facts::of(evidence))
+}
+
+pub(super) fn stop_budget(evidence: &Evidence<'_>) -> Result<(), Violation> {
+    stops_are_timely(&Facts::of(evidence), evidence.cluster.abort_delay_max())
+}
+
+pub(super) fn done_stays_done(evidence: &Evidence<'_>) -> Result<(), Violation> {
+    no_rerun(&Facts::of(evidence), Wrong::Done)
+}
+
+pub(super) fn epochs_rise(evidence: &Evidence<'_>) -> Result<(), Violation> {
+    no_rerun(&Facts::of(evidence), Wrong::Epoch)
+}
+
+/// How one node has restarted one child so far: the model of OTP's restart intensity, with pauses instead of giving up.
+#[derive(Default)]
+struct Intensity {
+    at_once: VecDeque<Time>,
+    pauses: u32,
+}
+
+impl Intensity {
+    /// The shortest gap to the next run that a failed run may have.
+    fn gap_min(&mut self, failed: &Run, ended: Time, backoff: (Duration, Duration)) -> Duration {
+        let Spec { max_restarts, max_restart_window: window, .. } = *failed.spec;
+        while self.at_once.front().is_some_and(|restart| ended.since(*restart) > window) {
+            self.at_once.pop_front();
+        }
+        if failed.started.is_some() && ended.since(failed.began) > window {
+            self.pauses = 0;
+        }
+        let may_restart = failed.started.is_some() && self.pauses == 0 && self.at_once.len() < max_restarts as usize;
+        let doubled = backoff.0.saturating_mul(1 << self.pauses.min(20)).min(backoff.1.mul_f64(0.75));
+        if may_restart { Duration::ZERO } else { doubled }
+    }
+
+    fn note(&mut self, ended: Time, gap: Duration, backoff_min: Duration) {
+        if gap < backoff_min {
+            self.at_once.push_back(ended);
+        } else {
+            self.pauses += 1;
+        }
+    }
+}
+
+/// A failed run is restarted at once at most `max_restarts` times per window; otherwise, and after a failed start, only
+/// after a pause that doubles. Counted per node while it holds the child: consecutive runs of one life.
+fn restarts_are_rare_or_late(facts: &Facts<'_>) -> Result<(), Violation> {
+    let backoff = (facts.bounds.backoff_min, facts.bounds.backoff_max);
+    let mut last: BTreeMap<(InstanceId, ScopeId, &ChildId), (&Run, Intensity)> = BTreeMap::new();
+    for run in facts.journal.runs() {
+        let key = (run.instance, run.scope, &run.id);
+        let mut intensity = Intensity::default();
+        if let Some((before, counted)) = last.remove(&key)
+            && let Some(ended) = before.ended.filter(|_| is_next_in_place(before, run))
+        {
+            intensity = counted;
+            let gap = run.began.since(ended);
+            let gap_min = intensity.gap_min(before, ended, backoff);
+            // Whoever lost a backing-off child to another node and got it back began to count anew.
+            let may_have_moved =
+                || facts.disturbed(ended - facts.bounds.reach, run.began) || newcomers(facts, ended, run.began);
+            if gap < gap_min && !(intensity.pauses > 0 && may_have_moved()) {
+                let detail = format!(
+                    "{} failed at {} and ran again after {gap:?}; after {} restarts at once and {} pauses it had to wait \
+                     {gap_min:?}",
+                    run.id,
+                    At(ended),
+                    intensity.at_once.len(),
+                    intensity.pauses
+                );
+                return Err(Violation::safety("restart-intensity", run.began, detail).on(run.node).of(&run.id));
+            }
+            intensity.note(ended, gap, backoff.0);
+        }
+        last.insert(key, (run, intensity));
+    }
+    Ok(())
+}
+
+fn newcomers(facts: &Facts<'_>, from: Time, to: Time) -> bool {
+    let from = from - facts.bounds.reach;
+    facts
+        .history
+        .lives
+        .iter()
+        .any(|life| life.from >= from && life.from <= to || life.to.is_some_and(|end| end >= from && end <= to))
+}
+
+fn is_next_in_place(before: &Run, run: &Run) -> bool {
+    let failed = matches!(before.ending, Some(Ending::Exited(_))) && before.signalled.is_none();
+    let is_next = run.epoch.birth == before.epoch.birth && run.epoch.run == before.epoch.run + 1;
+    failed && is_next && run.spec == before.spec
+}
+
+/// A run is told to stop as its spec says, and has ended within that time and what it goes on after an abort, not
+/// counting the time in which its process was stopped.
+fn stops_are_timely(facts: &Facts<'_>, abort_delay_max: Duration) -> Result<(), Violation> {
+    for run in facts.journal.runs() {
+        let Some(signalled) = run.signalled else { continue };
+        let violation =
+            |detail: String| Err(Violation::safety("stop-budget", signalled, detail).on(run.node).of(&run.id));
+        if let Some(shutdown) = run.shutdown.filter(|shutdown| *shutdown != run.spec.shutdown) {
+            return violation(format!("{} was stopped by {shutdown:?} and not by {:?}", run.id, run.spec.shutdown));
+        }
+        let patience = match run.spec.shutdown {
+            Shutdown::Timeout(patience) => patience,
+            Shutdown::Brutal => Duration::ZERO,
+            Shutdown::Infinity => continue,
+        };
+        let ended = run.ended.unwrap_or(facts.now);
+        let paused = || paused_within(facts.history, run.node, signalled, ended);
+        let budget = patience + abort_delay_max;
+        let took = ended.since(signalled);
+        if took > budget && took.saturating_sub(paused()) > budget {
+            return violation(format!(
+                "{} went on for {took:?} after it was told to stop, with {budget:?} to end",
+                run.id
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What can be wrong with a later run of a life.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wrong {
+    /// The life was done.
+    Done,
+    /// An earlier run had the same number or a higher one.
+    Epoch,
+}
+
+impl Wrong {
+    fn holds(self, earlier: &Run, later: &Run) -> bool {
+        match self {
+            Wrong::Done => earlier.is_done() && earlier.ended.is_some_and(|ended| ended <= later.began),
+            Wrong::Epoch => later.epoch <= earlier.epoch,
+        }
+    }
+
+    fn violation(self, earlier: &Run, later: &Run) -> Violation {
+        let name = if self == Wrong::Done { "done-stays-done" } else { "epochs-rise" };
+        let [before, after] =
+            [earlier, later].map(|run| format!("{} on {} from {}", run.epoch, run.node, At(run.began)));
+        let detail = format!("{}: {before}, then {after}; no fault touched them", later.id);
+        Violation::safety(name, later.began, detail).on(later.node).of(&later.id)
+    }
+}
+
+/// No run begins after its life was done, or with a number that is not higher than that of every earlier run, unless a
+/// fault kept the two nodes apart. Lives that began at once on two nodes may share a birth; their specs tell them apart.
+fn no_rerun(facts: &Facts<'_>, wrong: Wrong) -> Result<(), Violation> {
+    let mut lives: BTreeMap<(ScopeId, &ChildId, u64), Vec<&Run>> = BTreeMap::new();
+    for later in facts.journal.runs() {
+        let earlier = lives.entry((later.scope, &later.id, later.epoch.birth)).or_default();
+        // A life has few runs, but for those that fail all the time: of these the latest hundred say enough.
+        for earlier in earlier.iter().rev().take(100).filter(|earlier| earlier.spec == later.spec) {
+            let explained = || facts.excused([earlier.node, later.node], earlier.began, later.began);
+            if wrong.holds(earlier, later) && !explained() {
+                return Err(wrong.violation(earlier, later));
+            }
+        }
+        earlier.push(later);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

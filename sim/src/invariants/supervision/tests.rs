@@ -1,0 +1,65 @@
+//! Hand-made runs that fail, are stopped, or begin again.
+
+use haulout::{ChildSpec, Outcome, Restart};
+
+use super::super::testing::{Hand, at, spec};
+use super::*;
+use crate::NodeIdx;
+use crate::history::FaultKind;
+
+/// Runs on node 0 that fail: from and to, in seconds.
+fn failing(child: &ChildSpec, runs: &[(u64, u64)]) -> Hand {
+    let mut hand = Hand::new(2);
+    for &(from, to) in runs {
+        hand.run_of(child, 0, (1, 0), (from, to), Outcome::Error("tired".into()));
+    }
+    hand
+}
+
+#[test]
+fn restarts_beyond_the_limit_wait_and_each_time_longer() {
+    let check = |runs: &[(u64, u64)]| restarts_are_rare_or_late(&failing(&spec("x"), runs).facts()).is_err();
+    assert!(!check(&[(10, 11), (11, 12), (12, 13), (13, 14), (17, 18)]), "three at once, then a pause");
+    assert!(check(&[(10, 11), (11, 12), (12, 13), (13, 14), (14, 15)]), "a fourth at once");
+    assert!(!check(&[(10, 13), (13, 16), (16, 19), (19, 22), (22, 25)]), "fewer than three in five seconds");
+    assert!(check(&[(10, 11), (11, 12), (12, 13), (13, 14), (17, 18), (21, 22)]), "the second pause is no longer");
+    assert!(!check(&[(10, 11), (11, 12), (12, 13), (13, 14), (17, 18), (24, 25)]));
+    let mut never = spec("y").max_restarts(0, Duration::from_secs(5));
+    assert!(restarts_are_rare_or_late(&failing(&never, &[(10, 11), (11, 12)]).facts()).is_err());
+    never = never.max_restarts(1, Duration::from_secs(5));
+    assert!(restarts_are_rare_or_late(&failing(&never, &[(10, 11), (11, 12)]).facts()).is_ok());
+}
+
+#[test]
+fn a_stop_takes_no_longer_than_its_budget_and_is_as_the_spec_says() {
+    let stopped = |ended: u64, shutdown: Shutdown| {
+        let mut hand = Hand::new(1);
+        hand.run("x", 0, 1, 0);
+        hand.journal.signalled(0, at(100), shutdown);
+        hand.journal.end(0, at(ended), Ending::Exited(Outcome::Stopped));
+        hand
+    };
+    let check = |hand: &Hand| stops_are_timely(&hand.facts(), Duration::from_secs(1)).is_err();
+    assert!(!check(&stopped(106, Shutdown::default())), "five seconds, and one after the abort");
+    assert!(check(&stopped(107, Shutdown::default())));
+    assert!(!check(stopped(107, Shutdown::default()).fault(FaultKind::Paused(NodeIdx(0)), 101, 103)));
+    assert!(check(&stopped(100, Shutdown::Brutal)), "not what the spec says");
+}
+
+#[test]
+fn a_run_after_the_child_was_done_or_with_an_old_number_is_found_unless_a_fault_explains_it() {
+    let child = spec("x").restart(Restart::Transient);
+    let two = |first: Outcome, run: u32| {
+        let mut hand = Hand::new(2);
+        hand.run_of(&child, 0, (1, 1), (100, 110), first).run_of(&child, 1, (1, run), (120, 130), Outcome::Success);
+        hand
+    };
+    let moved = two(Outcome::Stopped, 2);
+    assert!(no_rerun(&moved.facts(), Wrong::Done).is_ok() && no_rerun(&moved.facts(), Wrong::Epoch).is_ok());
+    let mut again = two(Outcome::Success, 2);
+    assert!(no_rerun(&again.facts(), Wrong::Done).is_err());
+    let mut equal = two(Outcome::Stopped, 1);
+    assert!(no_rerun(&equal.facts(), Wrong::Epoch).is_err() && no_rerun(&equal.facts(), Wrong::Done).is_ok());
+    assert!(no_rerun(&again.cut(0, 1, 105, 115).facts(), Wrong::Done).is_ok());
+    assert!(no_rerun(&equal.cut(0, 1, 105, 115).facts(), Wrong::Epoch).is_ok());
+}

@@ -1,0 +1,104 @@
+//! Every fault that a random scenario can draw, by name: what it is, and what its number means.
+
+/// A fault that a random scenario can draw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FaultKind {
+    /// Its name, for `--fault name=value`.
+    pub name: &'static str,
+    /// What it belongs to.
+    pub family: Family,
+    /// What it is, in one sentence.
+    pub about: &'static str,
+}
+
+/// What a fault belongs to, and thereby what its number means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    /// A property of every link; the number is a probability.
+    Link,
+    /// Something that happens to links now and then; the number is how often per minute.
+    Network,
+    /// Something that happens to nodes now and then; the number is how often per minute.
+    Process,
+    /// Clocks; the number says whether.
+    Clock,
+    /// How children behave; the number says whether.
+    Child,
+    /// What users do; the number is how often per minute.
+    User,
+    /// A fault site inside nodes; the number is a probability.
+    Site,
+}
+
+impl Family {
+    /// What the number of its faults means.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Family::Link | Family::Site => "probability",
+            Family::Network | Family::Process | Family::User => "per minute",
+            Family::Clock | Family::Child => "0 or 1",
+        }
+    }
+}
+
+const fn fault(name: &'static str, family: Family, about: &'static str) -> FaultKind {
+    FaultKind { name, family, about }
+}
+
+/// All of them but the fault sites, which the nodes list themselves.
+pub const ALL: &[FaultKind] = &[
+    fault("loss", Family::Link, "datagrams are lost, each on its own; segments of streams are sent again"),
+    fault("burst-loss", Family::Link, "datagrams are lost in bad periods of a link"),
+    fault("tail", Family::Link, "some datagrams take much longer than the others"),
+    fault("duplicate", Family::Link, "datagrams arrive twice"),
+    fault("replay", Family::Link, "a copy of a datagram arrives seconds or minutes later"),
+    fault("corrupt", Family::Link, "bits of datagrams flip"),
+    fault("truncate", Family::Link, "datagrams are cut short"),
+    fault("reset", Family::Link, "streams break in the middle of a frame"),
+    fault("bandwidth", Family::Link, "links carry few bytes per second and queue little"),
+    fault("mtu", Family::Link, "links lose large datagrams"),
+    fault("cut", Family::Network, "two nodes can't talk"),
+    fault("cut-one-way", Family::Network, "one node can't talk to another, which can"),
+    fault("cut-class", Family::Network, "datagrams get through and streams do not, or the other way round"),
+    fault("split", Family::Network, "the nodes fall into two groups"),
+    fault("bridge", Family::Network, "the nodes fall into two groups, and one node can talk to both"),
+    fault("ring", Family::Network, "every node can talk to its two neighbours only"),
+    fault("isolate", Family::Network, "one node can talk to nobody"),
+    fault("flap", Family::Network, "links come and go quickly"),
+    fault("clog", Family::Network, "what is sent over a link waits and then comes at once"),
+    fault("weather", Family::Network, "all links get worse for a while"),
+    fault("degrade", Family::Network, "one link gets worse for a while"),
+    fault("crash", Family::Process, "a process is killed and started again later"),
+    fault("fast-restart", Family::Process, "a process is killed and started again at once, on the same address"),
+    fault("power", Family::Process, "a machine loses power and comes back"),
+    fault("pause", Family::Process, "a process is stopped and continued"),
+    fault("slow", Family::Process, "a process is overloaded: everything reaches it late"),
+    fault("leave", Family::Process, "a node leaves and comes back"),
+    fault("join", Family::Process, "a new node joins"),
+    fault("rolling", Family::Process, "all nodes restart, one after the other"),
+    fault("restart-all", Family::Process, "all nodes restart at once"),
+    fault("twin", Family::Process, "a second process speaks from a node's address"),
+    fault("lateness", Family::Clock, "timers fire late"),
+    fault("offset", Family::Clock, "clocks are seconds to years off"),
+    fault("drift", Family::Clock, "clocks run too fast or too slow"),
+    fault("wall-step", Family::Clock, "wall clocks are set forward and back"),
+    fault("clock-jump", Family::Clock, "monotonic clocks jump forward, as after a suspension"),
+    fault("mixed-kinds", Family::Process, "only some nodes can run some kinds (any number but 0)"),
+    fault("fail-start", Family::Child, "children fail to start"),
+    fault("panic", Family::Child, "children panic"),
+    fault("exit", Family::Child, "children end soon after they started"),
+    fault("ignore-stop", Family::Child, "children ignore a stop until they are aborted"),
+    fault("slow-stop", Family::Child, "children are slow to start and to stop"),
+    fault("decline", Family::Child, "nodes do not understand the arguments of children"),
+    fault("temporary", Family::Child, "some children are Temporary: never restarted, never moved"),
+    fault("conflict", Family::User, "users start and terminate one child from several nodes at once"),
+    fault("storm", Family::User, "users start and terminate one child again and again"),
+    fault("churn", Family::User, "users use many ids once"),
+    fault("bulk", Family::User, "users start many children at once and terminate them again"),
+    fault("huge-spec", Family::User, "children have arguments of tens of kilobytes"),
+];
+
+/// The fault with this name.
+pub fn named(name: &str) -> Option<FaultKind> {
+    ALL.iter().find(|fault| fault.name == name).copied()
+}

@@ -1,0 +1,168 @@
+//! The figures of a run, and of many runs added up.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use haulout::proto::Time;
+
+use crate::figures::{Spread, short};
+use crate::invariants::{Evidence, excuses};
+use crate::measures::{duplicates, orphans};
+use crate::trace::Digest;
+
+/// The figures of one run.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    /// The digest of everything that happened.
+    pub digest: Digest,
+    /// Virtual time.
+    pub simulated: Duration,
+    /// Wall time.
+    pub wall: Duration,
+    /// Virtual time of all lives of all nodes together.
+    pub node_time: Duration,
+    /// How much happened.
+    pub events: u64,
+    /// Datagrams and frames that were sent.
+    pub messages: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Runs of children.
+    pub runs: usize,
+    /// Children that run at the end.
+    pub children: usize,
+    /// From healing to convergence.
+    pub converged_in: Option<Duration>,
+    /// For how long each child ran twice.
+    pub duplicates: Vec<Duration>,
+    /// For how long each child ran nowhere.
+    pub orphans: Vec<Duration>,
+    /// How often each rare event happened.
+    pub coverage: Coverage,
+}
+
+/// How often each event happened: counters of the nodes, faults of the network, excuses of the checks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Coverage(pub BTreeMap<&'static str, u64>);
+
+impl Coverage {
+    /// Adds another one.
+    pub fn add(&mut self, other: &Coverage) {
+        for (name, count) in &other.0 {
+            *self.0.entry(name).or_default() += count;
+        }
+    }
+
+    /// What happened less often than this, though it can.
+    pub fn below(&self, least: u64) -> Vec<String> {
+        let rare = self.0.iter().filter(|(name, count)| **count < least && !MAY_BE_MISSING.contains(name));
+        rare.map(|(name, count)| format!("{name} ({count})")).collect()
+    }
+}
+
+/// Counters that nothing a scenario can do moves: they are for the runtime and for strangers.
+const MAY_BE_MISSING: &[&str] = &["refused_other_cluster", "refused_wire_version", "swim_errors", "audit_repairs"];
+
+impl Tally {
+    pub(crate) fn of(evidence: &Evidence<'_>, converged_in: Option<Duration>, wall: Duration) -> Self {
+        let cluster = evidence.cluster;
+        let (now, journal, history) = (cluster.now(), cluster.journal(), cluster.history());
+        let traffic = cluster.traffic();
+        let lives = history.lives.iter();
+        let mut coverage = Coverage(cluster.total_stats().each().collect());
+        coverage.0.extend(cluster.traffic().injected());
+        let excuses = excuses(evidence);
+        coverage.0.insert("overlaps_declared_down", excuses.declared_down as u64);
+        coverage.0.insert("overlaps_unconfirmed", excuses.unconfirmed as u64);
+        coverage.0.insert("overlaps_of_strangers", excuses.strangers as u64);
+        Tally {
+            digest: cluster.digest(),
+            simulated: now.since(Time::ZERO),
+            wall,
+            node_time: lives.map(|life| life.to.unwrap_or(now).since(life.from)).sum(),
+            events: cluster.trace().events(),
+            messages: traffic.datagrams + traffic.frames,
+            bytes: traffic.datagram_bytes + traffic.frame_bytes,
+            runs: journal.runs().len(),
+            children: journal.alive().count(),
+            converged_in,
+            duplicates: duplicates(journal, history, now),
+            orphans: orphans(journal, history),
+            coverage,
+        }
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let total = |durations: &[Duration]| durations.iter().sum::<Duration>();
+        write!(
+            f,
+            "simulated={} wall={} converged_in={} events={} messages={} bytes={} runs={} children={} duplicate={} \
+             orphan={} digest={}",
+            short(self.simulated).replace(' ', ""),
+            short(self.wall).replace(' ', ""),
+            self.converged_in.map_or("-".into(), |duration| short(duration).replace(' ', "")),
+            self.events,
+            self.messages,
+            self.bytes,
+            self.runs,
+            self.children,
+            short(total(&self.duplicates)).replace(' ', ""),
+            short(total(&self.orphans)).replace(' ', ""),
+            self.digest,
+        )
+    }
+}
+
+/// Many runs added up.
+#[derive(Clone, Debug, Default)]
+pub struct Total {
+    /// How many.
+    pub runs: u64,
+    /// Virtual time of all nodes of all runs.
+    pub node_time: Duration,
+    /// Virtual time.
+    pub simulated: Duration,
+    /// Datagrams and frames.
+    pub messages: u64,
+    /// From healing to convergence, each run.
+    pub converged_in: Vec<Duration>,
+    /// For how long each child ran twice, where it did.
+    pub duplicates: Vec<Duration>,
+    /// For how long each child ran nowhere, where it did.
+    pub orphans: Vec<Duration>,
+    /// How often each rare event happened.
+    pub coverage: Coverage,
+}
+
+impl Total {
+    /// Adds a run.
+    pub fn add(&mut self, tally: &Tally) {
+        self.runs += 1;
+        self.node_time += tally.node_time;
+        self.simulated += tally.simulated;
+        self.messages += tally.messages;
+        self.converged_in.extend(tally.converged_in);
+        self.duplicates.extend(&tally.duplicates);
+        self.orphans.extend(&tally.orphans);
+        self.coverage.add(&tally.coverage);
+    }
+}
+
+impl fmt::Display for Total {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let spread = |durations: &[Duration]| Spread::of(durations.iter().copied());
+        writeln!(f, "runs            {}", self.runs)?;
+        writeln!(f, "simulated       {:.1} h, {:.1} node-hours", hours(self.simulated), hours(self.node_time))?;
+        writeln!(f, "messages        {}", self.messages)?;
+        writeln!(f, "converged in    {}", spread(&self.converged_in))?;
+        writeln!(f, "duplicates      {}", spread(&self.duplicates))?;
+        write!(f, "orphans         {}", spread(&self.orphans))
+    }
+}
+
+fn hours(duration: Duration) -> f64 {
+    duration.as_secs_f64() / 3_600.0
+}

@@ -1,0 +1,51 @@
+//! How full the tables and queues of a node are, beside their limits.
+
+use super::Node;
+use crate::proto::scope::Scope;
+
+/// How full one table or queue is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Which one.
+    pub name: &'static str,
+    /// How many entries it has.
+    pub len: usize,
+    /// How many it may have; `None` where that follows from the other limits.
+    pub max: Option<usize>,
+    /// Whether it is empty while nothing happens.
+    pub rests_empty: bool,
+}
+
+impl Size {
+    fn limited(name: &'static str, len: usize, max: usize) -> Self {
+        Size { name, len, max: Some(max), rests_empty: false }
+    }
+
+    fn passing(name: &'static str, len: usize) -> Self {
+        Size { name, len, max: None, rests_empty: true }
+    }
+}
+
+impl Node {
+    /// How full every table and queue is, for tests and the simulator.
+    pub fn sizes(&self) -> Vec<Size> {
+        let limits = &self.cx.config.limits;
+        let (accepted, backlog) = self.cx.links.sizes();
+        let most = |size: fn(&Scope) -> usize| self.scopes.values().map(size).max().unwrap_or(0);
+        vec![
+            Size::limited("scopes", self.scopes.len(), limits.scopes_max),
+            Size::limited("members", self.cx.membership.known(), limits.members_max),
+            Size::limited("accepted streams", accepted, limits.streams_max),
+            Size::limited("bytes queued for a stream", backlog, limits.stream_backlog_bytes_max),
+            Size::limited("rumours", self.cx.gossip.len(), crate::proto::outbox::RUMOURS_MAX),
+            Size::limited("desired children", most(|scope| scope.desired.len()), limits.children_max),
+            Size::limited("waiting calls", most(Scope::calls_queued), limits.waiting_calls_max),
+            Size::passing("outputs", self.cx.outputs.len()),
+            Size::passing("rounds", most(|scope| scope.waiting.len())),
+            Size::passing("rounds that have not asked", most(|scope| scope.to_ask.len())),
+            Size::passing("children in no stable state", most(|scope| scope.unstable.len())),
+            Size::passing("rounds that ask", most(|scope| scope.asking)),
+            Size::passing("searches and direct messages", most(Scope::calls_pending)),
+        ]
+    }
+}
