@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use haulout::{ChildSpec, Config};
 
+use crate::bounds::Bounds;
 use crate::cluster::{Cluster, NodeState, Options};
+use crate::invariants::{self, Evidence};
 use crate::random::Random;
 use crate::{Link, NodeIdx};
 
@@ -189,11 +191,17 @@ fn form(cluster: &mut Cluster, case: Case) {
     cluster.converge(PATIENCE);
 }
 
-/// What a run is judged by is part of what it costs.
+/// What a run is judged by is part of what it costs: convergence, and every invariant over everything so far.
 fn judge(cluster: &mut Cluster) {
-    cluster.converge(PATIENCE);
-    let overlaps = cluster.journal().overlaps();
-    assert!(overlaps.is_empty(), "{} children ran twice at once", overlaps.len());
+    let converged = cluster.converge(PATIENCE);
+    let core = cluster.up();
+    let bounds = Bounds::new(&Config::default(), core.len(), cluster.options().link);
+    cluster.run_for(bounds.rest);
+    let evidence =
+        Evidence { cluster, bounds: &bounds, startup: &[], core: &core, converged: Some(converged.as_slice()) };
+    let broken = invariants::ALL.iter().filter_map(|invariant| (invariant.check)(&evidence).err());
+    let broken: Vec<String> = broken.map(|violation| format!("{violation:?}")).collect();
+    assert!(broken.is_empty(), "{}", broken.join("; "));
 }
 
 /// A few calls per second, a crash and a restart per minute.

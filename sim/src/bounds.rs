@@ -13,6 +13,9 @@ const DOWN_RETRY_SMALL: Duration = Duration::from_secs(5);
 const DOWN_RETRY_LARGE: Duration = Duration::from_secs(15);
 const SMALL_NODES_MAX: usize = 32;
 
+/// A process that finds another one at its address stays silent for so long, before it tries again.
+pub(crate) const CONFLICT_PAUSE: Duration = Duration::from_secs(60);
+
 /// The bounds in time that follow from a configuration, a size and the links.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bounds {
@@ -35,6 +38,8 @@ pub struct Bounds {
     pub rest: Duration,
     /// How long after convergence jobs may still end and leaving nodes still go.
     pub aftermath: Duration,
+    /// How long a permission to start may be used after it was given: its life, and what clocks may differ by in it.
+    pub permission: Duration,
     /// The shortest first pause of a child that fails too often: jitter takes up to a quarter.
     pub backoff_min: Duration,
     /// The pause that doubling ends at, without its jitter.
@@ -69,6 +74,7 @@ impl Bounds {
             healing_max: healing * 4,
             rest: config.sync_interval * 3,
             aftermath: Duration::from_secs(10),
+            permission: profile.ask_ttl() + Duration::from_millis(100),
             backoff_min: config.backoff_min.mul_f64(0.75),
             backoff_max: config.backoff_max,
         }

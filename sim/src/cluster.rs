@@ -7,10 +7,13 @@ mod faults;
 mod links;
 mod options;
 mod process;
+mod pulls;
+mod sieves;
 mod slow;
 mod traffic;
 mod twins;
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -28,6 +31,7 @@ pub use faults::{Packet, Treatment};
 pub(crate) use options::address;
 pub use options::{NodeOptions, Options, Resume};
 use process::{Input, Process};
+pub use sieves::{Sieve, Sifting, Topic};
 pub use traffic::Traffic;
 
 use crate::NodeIdx;
@@ -77,6 +81,8 @@ pub struct Cluster {
     clogs: links::Clogs,
     timing: Random,
     hook: Option<faults::Hook>,
+    sieves: sieves::Sieves,
+    asked: pulls::Asked,
     held: Vec<faults::Held>,
     captured: Vec<Datagram>,
     /// The answer to a look.
@@ -98,7 +104,15 @@ struct Slot {
     slowness: Random,
     twins: Option<Box<twins::Twins>>,
     events: Vec<(Time, ScopeId, Event)>,
-    members: BTreeMap<ScopeId, Vec<MemberInfo>>,
+    /// Copied from the node when somebody looks.
+    members: BTreeMap<ScopeId, OnceCell<Vec<MemberInfo>>>,
+}
+
+impl Slot {
+    fn members(&self, scope: ScopeId) -> &[MemberInfo] {
+        let copy = || self.process.as_ref().map(|process| process.node.members(scope)).unwrap_or_default();
+        self.members.get(&scope).map_or(&[], |members| members.get_or_init(copy))
+    }
 }
 
 /// What a node is doing.
@@ -160,6 +174,8 @@ impl Cluster {
             clogs: links::Clogs::default(),
             timing: Random::stream(options.seed, "timing"),
             hook: None,
+            sieves: sieves::Sieves::new(options.seed, &options.config.cluster),
+            asked: pulls::Asked::default(),
             held: Vec::new(),
             captured: Vec::new(),
             seen: None,
@@ -192,6 +208,11 @@ impl Cluster {
     /// The longest that any child so far may go on after an abort.
     pub fn abort_delay_max(&self) -> Duration {
         self.children.abort_delay_max()
+    }
+
+    /// How many millionths the clock of a node is too fast.
+    pub fn drift_ppm(&self, node: NodeIdx) -> i32 {
+        self.slots[node.0].options.drift_ppm
     }
 
     /// The trace of everything that happened.
@@ -278,7 +299,7 @@ impl Cluster {
 
     /// The members of the scope, as a node last told them.
     pub fn members(&self, node: NodeIdx) -> &[MemberInfo] {
-        self.slots[node.0].members.get(&self.scope()).map_or(&[], Vec::as_slice)
+        self.slots[node.0].members(self.scope())
     }
 
     /// Every datagram that was sent, if `capture` is on.
@@ -494,12 +515,9 @@ impl Cluster {
                 self.trace.show(now, at, "event", &(scope, &event));
                 self.slots[at.0].events.push((now, scope, event));
             }
-            Output::Members { scope, members } => {
+            Output::Members { scope } => {
                 self.trace.show(now, at, "members", &scope);
-                for member in &members {
-                    self.trace.bytes(now, at, "member", &member.instance.get().to_le_bytes());
-                }
-                self.slots[at.0].members.insert(scope, members);
+                self.slots[at.0].members.insert(scope, OnceCell::new());
             }
             Output::Left => self.trace.show(now, at, "left", &()),
         }
@@ -524,6 +542,11 @@ impl Cluster {
             Treatment::Delay(extra) => self.travel(from, to, boot, extra, bytes),
             Treatment::Drop => self.traffic.datagrams_lost += 1,
             Treatment::Hold => self.held.push(faults::Held::Datagram { from, to, boot, bytes }),
+            Treatment::Again(later) => {
+                self.traffic.replayed += 1;
+                self.travel(from, to, NO_LIFE, later, bytes.clone());
+                self.travel(from, to, boot, Duration::ZERO, bytes);
+            }
             Treatment::Duplicate(copies) => {
                 (0..copies).for_each(|_| self.travel(from, to, boot, Duration::ZERO, bytes.clone()));
                 self.travel(from, to, boot, Duration::ZERO, bytes);
@@ -584,10 +607,16 @@ impl Cluster {
             later
         });
         for (end, heard) in told {
-            if let (Some(sender), Heard::Frame(_)) = (sender, &heard) {
+            let teller = sender.filter(|_| matches!(heard, Heard::Frame(_)));
+            if let (Some(sender), Heard::Frame(frame)) = (sender, &heard) {
                 self.note_contact(sender.node, sender.boot, end.node);
+                self.note_asked(sender.node, end.node, frame);
             }
+            let before = self.pulls_completed(end.node);
             self.feed(end.node, end.boot, Input::Stream(end.conn, heard));
+            if let Some(sender) = teller.filter(|_| self.pulls_completed(end.node) > before) {
+                self.note_pull(sender, end.node);
+            }
         }
     }
 

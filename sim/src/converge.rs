@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use haulout::proto::InstanceId;
-use haulout::{ChildId, ChildInfo, ChildState};
+use haulout::proto::{InstanceId, Time};
+use haulout::{ChildId, ChildInfo, ChildState, Event};
 
-use crate::bounds::Bounds;
+use crate::bounds::{Bounds, CONFLICT_PAUSE};
 use crate::cluster::Cluster;
 use crate::journal::Run;
 use crate::{NodeIdx, NodeState};
@@ -87,7 +87,7 @@ impl Cluster {
 
     /// Runs until the nodes of the core have converged, for as long as there is progress: the time that
     /// [`Bounds::healing`] allows begins anew whenever less is pending than ever before, up to
-    /// [`Bounds::healing_max`] in all.
+    /// [`Bounds::healing_max`] in all. A node that is silent because another process has its address is waited for.
     ///
     /// Nodes of the core that leave meanwhile are not waited for.
     ///
@@ -108,16 +108,32 @@ impl Cluster {
                 progressed = self.now();
             }
             let now = self.now();
-            if now.since(progressed) >= bounds.healing || now.since(from) >= bounds.healing_max {
+            let is_over = |since: Time| {
+                now.since(progressed.max(since)) >= bounds.healing || now.since(from.max(since)) >= bounds.healing_max
+            };
+            if is_over(from) && is_over(self.silence_ends(core)) {
                 return Err(pending);
             }
             self.run_for(LOOK_EVERY);
         }
     }
 
+    /// When everybody in the core speaks again: whoever finds another process at its address is silent for a while, and
+    /// healing begins only then.
+    fn silence_ends(&self, core: &[NodeIdx]) -> Time {
+        let events = core.iter().flat_map(|&node| self.events(node));
+        let conflicts = events.filter(|(.., event)| matches!(event, Event::AddressConflict)).map(|(at, ..)| *at);
+        conflicts.max().map_or(Time::ZERO, |at| at + CONFLICT_PAUSE)
+    }
+
     /// The listing that all nodes agree on, if the cluster has converged; otherwise, in words, what is pending.
     pub fn settled_children(&mut self) -> Result<Vec<ChildInfo>, String> {
-        self.settled_core(&self.up()).map_err(|pending| pending.to_string())
+        let up = self.up();
+        if up.len() > LISTINGS_COMPARED_MAX {
+            // Every node's members compared with every other's is the square of their number: not while the states differ.
+            self.roots_agree(&up).map_err(|pending| pending.to_string())?;
+        }
+        self.settled_core(&up).map_err(|pending| pending.to_string())
     }
 
     /// The listing that the nodes of the core agree on, if they have converged among themselves; otherwise what is

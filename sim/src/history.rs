@@ -1,9 +1,14 @@
 //! What was done to the cluster from outside: the users' calls with their answers, the lives of the nodes, the faults.
 
+use std::time::Duration;
+
 use haulout::proto::{Command, InstanceId, Reply, RequestId, Time};
 
 use crate::NodeIdx;
 use crate::network::{Class, Severity};
+
+/// How long a node that found another process at its address takes no part.
+pub(crate) const CONFLICT_PAUSE: Duration = Duration::from_secs(60);
 
 /// A call of a user.
 #[derive(Clone, Debug)]
@@ -70,6 +75,8 @@ pub enum FaultKind {
     Clogged(NodeIdx, NodeIdx),
     /// What the first sends to the second is treated worse than what others send.
     Degraded(NodeIdx, NodeIdx),
+    /// Some of what the first tells the second is lost or late, chosen by what it says.
+    Sifted(NodeIdx, NodeIdx),
     /// The process does not run.
     Paused(NodeIdx),
     /// The process hears everything late.
@@ -84,6 +91,19 @@ pub enum FaultKind {
     Weather(Severity),
 }
 
+/// A pull that somebody completed, as the network and its counters show: it knows since then what the other one knew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pull {
+    /// Whose state it was.
+    pub from: InstanceId,
+    /// Of when.
+    pub knew: Time,
+    /// Who has pulled it.
+    pub to: InstanceId,
+    /// When it was through.
+    pub at: Time,
+}
+
 /// Everything that was done to the cluster from outside.
 #[derive(Clone, Debug, Default)]
 pub struct History {
@@ -93,6 +113,8 @@ pub struct History {
     pub lives: Vec<Life>,
     /// The faults, in the order in which they began.
     pub faults: Vec<Fault>,
+    /// The pulls that were seen to be completed, in order; not necessarily all.
+    pub pulls: Vec<Pull>,
 }
 
 impl History {
@@ -123,9 +145,10 @@ impl Fault {
     /// Whether it keeps this node from working or from talking.
     pub fn touches(&self, node: NodeIdx) -> bool {
         match self.kind {
-            FaultKind::Cut(from, to, _) | FaultKind::Clogged(from, to) | FaultKind::Degraded(from, to) => {
-                from == node || to == node
-            }
+            FaultKind::Cut(from, to, _)
+            | FaultKind::Clogged(from, to)
+            | FaultKind::Degraded(from, to)
+            | FaultKind::Sifted(from, to) => from == node || to == node,
             FaultKind::Twin(one, other) => one == node || other == node,
             FaultKind::Paused(at) | FaultKind::Slow(at) | FaultKind::ClockJump(at) => at == node,
             FaultKind::Loss(_) | FaultKind::Weather(_) => false,

@@ -111,6 +111,20 @@ pub const ALL: &[Invariant] = &[
     ),
     invariant(
         Safety,
+        "supervision",
+        "leaves-let-end",
+        supervision::leaves_let_end,
+        "a node that leaves goes only when nothing runs on it any more",
+    ),
+    invariant(
+        Safety,
+        "supervision",
+        "temporary-stays",
+        supervision::temporary_stays,
+        "a Temporary child is stopped only if a user or a leave says so, or another run of it is there; never to be moved",
+    ),
+    invariant(
+        Safety,
         "desired state",
         "runs-are-asked-for",
         desired_state::runs_are_asked_for,
@@ -129,6 +143,20 @@ pub const ALL: &[Invariant] = &[
         "read-your-writes",
         desired_state::read_your_writes,
         "a call on a node finds what the call before it on that node has left, unless calls elsewhere crossed them",
+    ),
+    invariant(
+        Safety,
+        "desired state",
+        "takers-ask-anew",
+        desired_state::whoever_takes_over_asks_anew,
+        "a child is not taken over from a dead runner when a member that its new node counts had seen it end before",
+    ),
+    invariant(
+        Safety,
+        "desired state",
+        "newcomers-know",
+        desired_state::newcomers_know_what_is_there,
+        "a node that joins accepts no start of a child that all others had before",
     ),
     invariant(
         Safety,

@@ -222,11 +222,14 @@ impl<'a> Runner<'a> {
         let end = &self.scenario.end;
         let leaver = end.leave.as_ref().and_then(|name| self.cluster.named(name));
         let leaver = leaver.filter(|node| self.core.contains(node) && self.core.len() > 2);
-        if end.join.is_none() && leaver.is_none() {
+        // Without a seed nobody finds the cluster.
+        let is_reachable = self.cluster.nodes().take(self.scenario.cluster.seeds).any(|seed| self.core.contains(&seed));
+        let newcomer = end.join.as_ref().filter(|_| is_reachable);
+        if newcomer.is_none() && leaver.is_none() {
             return Ok(children);
         }
         let before = Snapshot::of(&self.cluster, &self.core, &children);
-        if let Some(name) = &end.join {
+        if let Some(name) = newcomer {
             let node = steps::add(&mut self.cluster, self.scenario, &NodePlan::named(name));
             let alone: Vec<NodeIdx> = end.cut_off.iter().filter_map(|name| self.cluster.named(name)).collect();
             alone.into_iter().for_each(|alone| self.cluster.cut(alone, node));

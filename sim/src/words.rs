@@ -26,6 +26,7 @@ pub(crate) fn fault_name(kind: FaultKind) -> &'static str {
         FaultKind::Cut(..) => "cut",
         FaultKind::Clogged(..) => "clog",
         FaultKind::Degraded(..) => "bad link",
+        FaultKind::Sifted(..) => "sieve",
         FaultKind::Paused(_) => "pause",
         FaultKind::Slow(_) => "slow",
         FaultKind::Twin(..) => "twin",
@@ -38,7 +39,10 @@ pub(crate) fn fault_name(kind: FaultKind) -> &'static str {
 /// The nodes that a fault is about; none if it is about all of them.
 pub(crate) fn fault_nodes(kind: FaultKind) -> Vec<NodeIdx> {
     match kind {
-        FaultKind::Cut(from, to, _) | FaultKind::Clogged(from, to) | FaultKind::Degraded(from, to) => vec![from, to],
+        FaultKind::Cut(from, to, _)
+        | FaultKind::Clogged(from, to)
+        | FaultKind::Degraded(from, to)
+        | FaultKind::Sifted(from, to) => vec![from, to],
         FaultKind::Twin(one, other) => vec![one, other],
         FaultKind::Paused(node) | FaultKind::Slow(node) | FaultKind::ClockJump(node) => vec![node],
         FaultKind::Loss(_) | FaultKind::Weather(_) => Vec::new(),
@@ -67,6 +71,7 @@ pub(crate) fn fault(cluster: &Cluster, kind: FaultKind) -> String {
         }
         FaultKind::Clogged(from, to) => format!("what {} sends to {} waits", name(from), name(to)),
         FaultKind::Degraded(from, to) => format!("the link from {} to {} is bad", name(from), name(to)),
+        FaultKind::Sifted(from, to) => format!("some of what {} tells {} is held back", name(from), name(to)),
         FaultKind::Paused(node) => format!("{} is paused", name(node)),
         FaultKind::Slow(node) => format!("{} is overloaded", name(node)),
         FaultKind::Twin(one, _) => format!("a second process has the address of {}", name(one)),

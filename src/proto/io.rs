@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::child::{ChildId, ChildSpec, Kind, Shutdown, Spec};
 use crate::error::{JoinScopeError, LeaveError, StartError, TerminateError, UpdateError, WaitError};
-use crate::info::{ChildInfo, Event, Location, MemberInfo, Outcome, Which};
+use crate::info::{ChildInfo, Event, Location, Outcome, Which};
 use crate::proto::{Epoch, ScopeId};
 
 /// The largest frame on a stream, in bytes, without its length.
@@ -220,12 +220,10 @@ pub enum Output {
         /// What happened.
         event: Event,
     },
-    /// The live members of a scope changed; all of them, ordered by name.
+    /// The live members of a scope changed; [`Node::members`](super::Node::members) lists them.
     Members {
         /// Which scope.
         scope: ScopeId,
-        /// The members.
-        members: Vec<MemberInfo>,
     },
     /// The node has left; drop it after what was queued has been sent.
     Left,

@@ -3,7 +3,7 @@
 //!
 //! May not: know scopes or children, or decide what a death means.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::num::{NonZeroU8, NonZeroUsize};
 use std::time::Duration;
@@ -100,14 +100,21 @@ struct Collected {
     bytes: Vec<u8>,
     packets: VecDeque<(Identity, std::ops::Range<usize>)>,
     timers: Vec<(Duration, Timer<Identity>)>,
-    changed: bool,
+    /// The instances whose standing may have changed.
+    touched: BTreeSet<InstanceId>,
     rejoined: bool,
 }
 
 impl foca::Runtime<Identity> for Collected {
     fn notify(&mut self, notification: Notification<'_, Identity>) {
-        self.rejoined |= matches!(notification, Notification::Rejoin(_));
-        self.changed = true;
+        match notification {
+            Notification::MemberUp(id) | Notification::MemberDown(id) => {
+                self.touched.insert(id.instance);
+            }
+            Notification::Rename(old, new) => self.touched.extend([old.instance, new.instance]),
+            Notification::Rejoin(_) => self.rejoined = true,
+            _ => {}
+        }
     }
 
     fn send_to(&mut self, to: Identity, data: &[u8]) {
@@ -581,8 +588,9 @@ impl Membership {
             self.timers.set(now + after, Wakeup::Swim, Tick::Swim(timer));
         }
         self.collected.timers = timers;
-        if std::mem::take(&mut self.collected.changed) {
-            self.notice_changes(now, stats);
+        if !self.collected.touched.is_empty() {
+            let touched = std::mem::take(&mut self.collected.touched);
+            self.notice_changes(now, &touched, stats);
         }
         if std::mem::take(&mut self.collected.rejoined) {
             self.notice_renewal(now, stats);
@@ -593,50 +601,55 @@ impl Membership {
         }
     }
 
-    fn notice_changes(&mut self, now: Time, stats: &mut Stats) {
+    /// Follows foca in what became of these instances. Only they are looked at: in a large cluster that forms or heals
+    /// every member comes by itself, and every member notices each.
+    fn notice_changes(&mut self, now: Time, touched: &BTreeSet<InstanceId>, stats: &mut Stats) {
         let me = self.me();
-        let before = std::mem::take(&mut self.active);
+        let mut present: BTreeMap<InstanceId, Identity> = BTreeMap::new();
         for member in self.foca.iter_members() {
             let id = *member.id();
-            let is_newest = self.active.get(&id.instance).is_none_or(|other| other.bump < id.bump);
-            if id.instance != me.instance && is_newest {
-                self.active.insert(id.instance, id);
+            if id.instance != me.instance && touched.contains(&id.instance) {
+                let newest = present.entry(id.instance).or_insert(id);
+                *newest = if newest.bump < id.bump { id } else { *newest };
             }
         }
-        for (instance, old) in &before {
-            if !self.active.contains_key(instance) {
-                stats.members_down += 1;
+        let mut has_lost_seed = false;
+        for instance in touched {
+            if let Some(old) = self.active.get(instance).filter(|old| present.get(instance) != Some(old)).copied() {
+                has_lost_seed |= self.is_seed(&old);
+                self.hash = self.hash.wrapping_sub(identity_hash(old));
                 self.recent.retain(|recent| recent.instance != *instance);
-                self.changes.push_back(Change::Down(*old));
-            }
-        }
-        for (instance, new) in &self.active {
-            let old = before.get(instance);
-            if old == Some(new) {
-                continue;
-            }
-            self.recent.retain(|recent| recent.instance != *instance);
-            self.recent.push_back(*new);
-            match old {
-                Some(_) => self.changes.push_back(Change::Renamed(*new)),
-                None => {
-                    stats.members_up += 1;
-                    self.changes.push_back(Change::Up(*new));
+                if !present.contains_key(instance) {
+                    stats.members_down += 1;
+                    self.active.remove(instance);
+                    self.changes.push_back(Change::Down(old));
                 }
             }
+        }
+        for (instance, new) in present {
+            let change = match self.active.insert(instance, new) {
+                Some(old) if old == new => continue,
+                Some(_) => Change::Renamed(new),
+                None => Change::Up(new),
+            };
+            stats.members_up += u64::from(matches!(change, Change::Up(_)));
+            self.hash = self.hash.wrapping_add(identity_hash(new));
+            self.recent.push_back(new);
+            self.changes.push_back(change);
         }
         while self.recent.len() > RECENT_MAX {
             self.recent.pop_front();
         }
-        self.hash = self.active.values().fold(0, |hash, id| hash.wrapping_add(identity_hash(*id)));
-        let is_reached = |members: &BTreeMap<InstanceId, Identity>| {
-            members.values().any(|member| self.seeds.is_empty() || self.seeds.contains(&member.addr))
-        };
-        if is_reached(&before) && !is_reached(&self.active) {
+        if has_lost_seed && !self.active.values().any(|member| self.is_seed(member)) {
             self.seeks = 0;
             self.seek_at(now);
         }
         self.follow_size(self.active.len() + 1);
+    }
+
+    /// Whether a member is one of those through which the others are found; without seeds each is.
+    fn is_seed(&self, member: &Identity) -> bool {
+        self.seeds.is_empty() || self.seeds.contains(&member.addr)
     }
 
     fn notice_renewal(&mut self, now: Time, stats: &mut Stats) {

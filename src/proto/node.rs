@@ -24,7 +24,7 @@ use super::{
 use crate::child::NAME_BYTES_MAX;
 use crate::config::{Config, ConfigError};
 use crate::error::{JoinScopeError, Unavailable};
-use crate::info::Event;
+use crate::info::{Event, MemberInfo};
 
 mod leaving;
 mod packets;
@@ -274,6 +274,12 @@ impl Node {
     /// Every other instance that this node regards as active, for tests and the simulator.
     pub fn active(&self) -> Vec<Identity> {
         self.cx.membership.active().values().copied().collect()
+    }
+
+    /// The live members of a scope, ordered by name. Copied when asked for and not with every change: in a large
+    /// cluster that forms, they change far more often than anybody looks.
+    pub fn members(&self, scope: ScopeId) -> Vec<MemberInfo> {
+        self.scopes.get(&scope).map(Scope::member_infos).unwrap_or_default()
     }
 
     /// The root of a scope's replicated state, for tests and the simulator.

@@ -51,6 +51,10 @@ pub(crate) struct Scope {
     pub(crate) desired: Replica<ChildKey, Desired>,
     pub(crate) owned: Replica<OwnedKey, Owned>,
     pub(crate) members: BTreeMap<InstanceId, ScopeMember>,
+    /// Those of them that may own children, in order.
+    candidates: Vec<(InstanceId, Candidate)>,
+    /// The members by name: more than one only where a name is held twice.
+    names: BTreeMap<Arc<str>, BTreeSet<InstanceId>>,
     /// Every child that is desired or runs here.
     pub(crate) children: BTreeMap<ChildKey, Child>,
     /// Those for which this node collects permissions.
@@ -79,6 +83,8 @@ pub(crate) struct Scope {
     exchanges: Exchanges,
     dirty: Vec<ChildKey>,
     dirty_members: BTreeSet<InstanceId>,
+    /// Names that others hold than before, or with other rights.
+    dirty_names: BTreeSet<Arc<str>>,
     pub(crate) audited: Option<ChildKey>,
     forged: u32,
 }
@@ -106,6 +112,8 @@ impl Scope {
             desired: Replica::new(me, cx.sabotage),
             owned: Replica::new(me, cx.sabotage),
             members: BTreeMap::new(),
+            candidates: Vec::new(),
+            names: BTreeMap::new(),
             children: BTreeMap::new(),
             waiting: BTreeSet::new(),
             unstable: BTreeSet::new(),
@@ -126,6 +134,7 @@ impl Scope {
             exchanges: Exchanges::default(),
             dirty: Vec::new(),
             dirty_members: BTreeSet::new(),
+            dirty_names: BTreeSet::new(),
             audited: None,
             forged: 0,
         };
@@ -200,7 +209,9 @@ impl Scope {
         for key in self.waiting.clone() {
             self.ask_newcomer(cx, &key, identity);
         }
-        self.pull_soon(cx, identity.instance);
+        if cx.is_small() {
+            self.pull_soon(cx, identity.instance);
+        }
     }
 
     /// Instances are not active any more: what they said of themselves is void.
@@ -225,6 +236,8 @@ impl Scope {
     fn forget_member(&mut self, cx: &mut Shared, instance: InstanceId) {
         if let Some(member) = self.members.remove(&instance) {
             cx.event(self.id, Event::MemberDown(member_info(instance, &member)));
+            self.forget_name(instance, &member.record.name);
+            self.follow_candidate(instance);
             self.dirty_members.insert(instance);
         }
     }
@@ -252,6 +265,17 @@ impl Scope {
             && self.root() != before
         {
             cx.spread(self.id, message);
+        }
+    }
+
+    fn forget_name(&mut self, instance: InstanceId, name: &Arc<str>) {
+        if let Some(holders) = self.names.get_mut(name) {
+            holders.remove(&instance);
+            if holders.is_empty() {
+                self.names.remove(name);
+            } else {
+                self.dirty_names.insert(name.clone());
+            }
         }
     }
 
@@ -405,10 +429,10 @@ impl Scope {
             cx.stats.refused_limit += 1;
             return;
         }
-        if self.owned.put(key.clone(), record) == Merge::Ignored {
-            cx.stats.puts_ignored_in_pull += 1;
-        } else {
-            self.note_owned(cx, &key);
+        match self.owned.put(key.clone(), record) {
+            Merge::Ignored => cx.stats.puts_ignored_in_pull += 1,
+            Merge::Known | Merge::Lost => {}
+            Merge::Won(displaced) => self.note_owned(cx, &key, displaced),
         }
     }
 
@@ -422,9 +446,11 @@ impl Scope {
         }
     }
 
-    /// A record that a member owns is new here.
-    pub(crate) fn note_owned(&mut self, cx: &mut Shared, key: &OwnedKey) {
-        let Some(record) = self.owned.get(key).cloned() else { return };
+    /// A record that a member owns is new here, or has only ended what was held: its removal may have come before it.
+    pub(crate) fn note_owned(&mut self, cx: &mut Shared, key: &OwnedKey, displaced: Option<Record<Owned>>) {
+        let Some(record) = self.owned.get(key).cloned() else {
+            return displaced.into_iter().for_each(|ended| self.note_owned_gone(cx, key, &ended));
+        };
         match (&record.value, key.child()) {
             (Owned::Member(_), None) => self.note_member(cx, key.instance(), &record),
             (Owned::Claim(claim), Some(child)) => self.note_claim(cx, key, &child, claim),
@@ -445,7 +471,8 @@ impl Scope {
         self.note_run(cx, child, claim);
         let is_declined = claim.state == ClaimState::Declined;
         let was_declined = if is_declined { !self.declined.insert(key.clone()) } else { self.declined.remove(key) };
-        if is_declined != was_declined {
+        // A member that declined one life and then the next looks no different, but counts for the next only now.
+        if is_declined || was_declined {
             self.place(child);
             self.dirty.push(child.clone());
         } else if self.watchers.contains_key(child)
@@ -492,17 +519,23 @@ impl Scope {
         if is_new && instance != self.me {
             cx.event(self.id, Event::MemberUp(member_info(instance, &entry)));
         }
-        self.members.insert(instance, entry);
+        let name = member.name.clone();
+        if let Some(old) = self.members.insert(instance, entry).filter(|old| old.record.name != name) {
+            self.forget_name(instance, &old.record.name);
+        }
+        self.names.entry(name.clone()).or_default().insert(instance);
+        self.dirty_names.insert(name);
+        self.follow_candidate(instance);
         self.dirty_members.insert(instance);
     }
 
     /// Acts on everything that changed since the last input.
     pub(crate) fn settle_dirty(&mut self, cx: &mut Shared) {
         if !self.dirty_members.is_empty() {
-            let changed = std::mem::take(&mut self.dirty_members);
             self.find_shadowed(cx);
+            let changed = std::mem::take(&mut self.dirty_members);
             self.place_all(&changed);
-            self.publish_members(cx);
+            cx.outputs.push_back(Output::Members { scope: self.id });
             // A run may have been told of before its member was.
             self.dirty.extend(self.watchers.keys().cloned());
         }
@@ -515,40 +548,32 @@ impl Scope {
 
     /// Of two live members with one name the one that came later owns nothing.
     fn find_shadowed(&mut self, cx: &mut Shared) {
-        let mut first: BTreeMap<Arc<str>, (u64, InstanceId)> = BTreeMap::new();
-        for (&instance, member) in &self.members {
-            let key = (member.record.joined, instance);
-            let best = first.entry(member.record.name.clone()).or_insert(key);
-            *best = (*best).min(key);
-        }
-        let mut conflicts = Vec::new();
-        for (&instance, member) in &mut self.members {
-            let shadowed = first.get(&member.record.name).is_some_and(|&(_, winner)| winner != instance);
-            if shadowed && !member.is_shadowed {
-                conflicts.push((instance, member.record.name.clone()));
-            }
-            if shadowed != member.is_shadowed {
+        for name in std::mem::take(&mut self.dirty_names) {
+            let holders: Vec<InstanceId> = self.names.get(&name).into_iter().flatten().copied().collect();
+            let joined = |instance: &InstanceId| self.members.get(instance).map(|member| member.record.joined);
+            let first = holders.iter().map(|instance| (joined(instance), *instance)).min().map(|(_, first)| first);
+            for instance in holders {
+                let Some(member) = self.members.get_mut(&instance) else { continue };
+                let is_shadowed = first != Some(instance);
+                if std::mem::replace(&mut member.is_shadowed, is_shadowed) == is_shadowed {
+                    continue;
+                }
+                let loser = member.addr;
+                self.follow_candidate(instance);
                 self.dirty_members.insert(instance);
+                if is_shadowed {
+                    cx.stats.name_conflicts += 1;
+                    tracing::warn!(%name, %loser, "two live members have one name");
+                    cx.event(self.id, Event::NameConflict { name: name.clone(), loser });
+                }
             }
-            member.is_shadowed = shadowed;
-        }
-        let changed = std::mem::take(&mut self.dirty_members);
-        if !changed.is_empty() {
-            self.place_all(&changed);
-        }
-        for (instance, name) in conflicts {
-            let Some(loser) = self.members.get(&instance).map(|member| member.addr) else { continue };
-            cx.stats.name_conflicts += 1;
-            tracing::warn!(%name, %loser, "two live members have one name");
-            cx.event(self.id, Event::NameConflict { name, loser });
         }
     }
 
-    fn publish_members(&self, cx: &mut Shared) {
-        let mut members: Vec<MemberInfo> =
-            self.members.iter().map(|(&instance, member)| member_info(instance, member)).collect();
-        members.sort_by(|a, b| a.name.cmp(&b.name).then(a.instance.cmp(&b.instance)));
-        cx.outputs.push_back(Output::Members { scope: self.id, members });
+    /// Every live member, ordered by name.
+    pub(crate) fn member_infos(&self) -> Vec<MemberInfo> {
+        let holders = self.names.values().flatten();
+        holders.filter_map(|&instance| Some(member_info(instance, self.members.get(&instance)?))).collect()
     }
 
     /// The others had declared this node down: nothing that was permitted before counts, and what this node says of

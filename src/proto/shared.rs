@@ -122,6 +122,12 @@ impl Shared {
         self.membership.active().len() + 1
     }
 
+    /// Whether members are so few that each may deal with every other at once. Where they are many that would be the
+    /// square of their number, so what has to get around goes from one to the next.
+    pub(crate) fn is_small(&self) -> bool {
+        self.membership.active().len() <= FANOUT_MAX
+    }
+
     pub(crate) fn set_timer(&mut self, after: Duration, reason: Wakeup, alarm: Alarm) {
         let after = self.sites.ring_after(after, &alarm);
         self.timers.set(self.now + after, reason, alarm);
@@ -149,10 +155,10 @@ impl Shared {
 
     /// Tells every member, where they are few; says whether it did.
     pub(crate) fn send_to_all(&mut self, scope: ScopeId, message: ScopeMessage) -> bool {
-        let members = self.membership.active();
-        if members.len() > FANOUT_MAX {
+        if !self.is_small() {
             return false;
         }
+        let members = self.membership.active();
         self.outbox.push_to_all(members.values().copied(), scope, message);
         true
     }

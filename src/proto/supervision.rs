@@ -106,8 +106,7 @@ impl Scope {
             }
             (Local::Idle, Some((dot, _, spec, _))) => {
                 self.withdraw_decline(cx, key, Some(dot));
-                // A Temporary child is never moved, so there is nothing to ask for while somebody runs it.
-                if is_owner && (spec.restart != Restart::Temporary || self.foreign_claims(key).is_empty()) {
+                if is_owner && !self.stays_elsewhere(key, &spec) {
                     self.begin_round(cx, key);
                 }
             }
@@ -115,9 +114,10 @@ impl Scope {
                 self.stop_waiting(key);
                 self.children.remove(key);
             }
-            (Local::Waiting(_), Some(_)) if !is_owner => self.stop_waiting(key),
-            (Local::Waiting(_), Some((dot, ..))) => {
-                if !self.is_round_for(key, dot) {
+            (Local::Waiting(_), Some((dot, _, spec, _))) => {
+                if !is_owner || self.stays_elsewhere(key, &spec) {
+                    self.stop_waiting(key);
+                } else if !self.is_round_for(key, dot) {
                     self.begin_round(cx, key);
                 }
             }
@@ -125,6 +125,11 @@ impl Scope {
                 self.reconcile_run(cx, key, life.map(|(dot, _, spec, _)| (dot, spec)), is_owner)
             }
         }
+    }
+
+    /// A Temporary child is never moved, so there is nothing to ask for while somebody runs it.
+    fn stays_elsewhere(&self, key: &ChildKey, spec: &Spec) -> bool {
+        spec.restart == Restart::Temporary && !self.foreign_claims(key).is_empty()
     }
 
     fn reconcile_run(&mut self, cx: &mut Shared, key: &ChildKey, life: Option<(Dot, Arc<Spec>)>, is_owner: bool) {
@@ -534,8 +539,8 @@ impl Scope {
         let is_placed = child.owner == self.find_owner(key, spec, record.dot);
         is_placed
             && match &child.local {
-                Local::Idle => !is_owner || spec.restart == Restart::Temporary && !self.foreign_claims(key).is_empty(),
-                Local::Waiting(_) => is_owner,
+                Local::Idle => !is_owner || self.stays_elsewhere(key, spec),
+                Local::Waiting(_) => is_owner && !self.stays_elsewhere(key, spec),
                 Local::Active(run) => run.phase == Phase::Stopping || (run.life == record.dot && run.spec == *spec),
             }
     }

@@ -24,7 +24,7 @@ use super::group::replica::{Record, Span};
 use super::group::seen::Bucket;
 use super::group::trie::ARITY;
 use super::group::{ChildKey, Desired, MemberRecord, Owned, OwnedKey};
-use super::{Dot, Identity, ScopeId};
+use super::{Dot, Identity, InstanceId, ScopeId};
 use crate::child::Spec;
 
 /// The version of everything in this file. Nodes of different versions refuse each other, counted.
@@ -426,6 +426,9 @@ pub enum Exchange {
         session: u32,
         /// Whether this is all.
         last: bool,
+        /// Who has gone down at p since the snapshot: p has forgotten what it had seen of them, and what they own is
+        /// not listed for that reason alone.
+        gone: Vec<InstanceId>,
         /// Of the desired children.
         desired: Vec<Span<ChildKey, Desired>>,
         /// Of what members own.

@@ -431,9 +431,9 @@ impl Driver {
                     let _ = parts.events.send(event);
                 }
             }
-            Output::Members { scope, members } => {
+            Output::Members { scope } => {
                 if let Some(parts) = self.scopes.get(&scope) {
-                    parts.members.send_replace(members);
+                    parts.members.send_replace(self.node.members(scope));
                 }
             }
             Output::Left => self.exit.left = true,

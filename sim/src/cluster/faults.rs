@@ -42,6 +42,8 @@ pub enum Treatment {
     Delay(Duration),
     /// So many copies of it are sent besides. A stream sends it once.
     Duplicate(usize),
+    /// It arrives, and so does a copy that much later. A stream sends it once.
+    Again(Duration),
 }
 
 pub(super) type Hook = Box<dyn FnMut(Packet<'_>) -> Treatment>;
@@ -194,7 +196,10 @@ impl Cluster {
 
     fn end_process(&mut self, node: NodeIdx, state: NodeState, how: LifeEnd) {
         let now = self.now;
+        let scope = self.scope();
         let slot = &mut self.slots[node.0];
+        // What it told last is what it is remembered by.
+        slot.members(scope);
         let Some(process) = slot.process.take() else { return };
         slot.state = state;
         self.trace.show(now, node, "ended", &how);
@@ -321,9 +326,10 @@ impl Cluster {
     }
 
     pub(super) fn verdict(&mut self, from: NodeIdx, to: NodeIdx, is_stream: bool, bytes: &[u8]) -> Treatment {
-        match &mut self.hook {
-            Some(hook) => hook(Packet { from, to, is_stream, bytes }),
-            None => Treatment::Pass,
+        let hooked = self.hook.as_mut().map(|hook| hook(Packet { from, to, is_stream, bytes }));
+        match hooked {
+            None | Some(Treatment::Pass) => self.sieves.verdict(from, to, bytes),
+            Some(treatment) => treatment,
         }
     }
 
@@ -340,7 +346,7 @@ impl Cluster {
             Treatment::Hold => self.held.push(Held::Frame(end, bytes)),
             Treatment::Drop => self.with_streams(|streams, world| streams.reset(world.now, end)),
             Treatment::Delay(extra) => self.with_streams(|streams, world| streams.send(world, end, extra, bytes)),
-            Treatment::Pass | Treatment::Duplicate(_) => {
+            Treatment::Pass | Treatment::Duplicate(_) | Treatment::Again(_) => {
                 self.with_streams(|streams, world| streams.send(world, end, Duration::ZERO, bytes));
             }
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use haulout::proto::{Rule, Site};
 use haulout_sim::scenario::{Draw, Profile, Scenario, faults, rule_named, span};
+use haulout_sim::wall::any_seed;
 
 use super::Wrong;
 
@@ -100,6 +101,37 @@ impl Given {
         self.fault.iter().for_each(|(name, number)| add("fault", Some(format!("{name}={number}"))));
         self.without.iter().for_each(|rule| add("without", Some(format!("{rule:?}"))));
         options
+    }
+}
+
+/// Which run a command is about.
+#[derive(Args)]
+pub(crate) struct Which {
+    /// Where all randomness comes from [default: the scenario's, or one that nobody chose].
+    #[arg(long)]
+    seed: Option<u64>,
+    /// A run directory, instead of options.
+    #[arg(long = "run", value_name = "DIR", conflicts_with_all = ["seed", "scenario"])]
+    dir: Option<PathBuf>,
+    #[command(flatten)]
+    given: Given,
+}
+
+impl Which {
+    /// The scenario of the run.
+    pub(crate) fn scenario(&self) -> Result<Scenario, Wrong> {
+        match &self.dir {
+            Some(dir) => read(dir),
+            None => self.given.scenario(self.seed.or_else(|| self.given.scenario.is_none().then(any_seed))),
+        }
+    }
+
+    /// The command that runs it again.
+    pub(crate) fn reproduce(&self, scenario: &Scenario) -> String {
+        match &self.dir {
+            Some(dir) => format!("cargo run --release -p haulout-sim -- replay {}", dir.display()),
+            None => reproduce("run", scenario.seed, &self.given),
+        }
     }
 }
 

@@ -5,24 +5,18 @@ use std::time::Duration;
 
 use clap::Args;
 use haulout_sim::scenario::span;
-use haulout_sim::wall::{Stopwatch, any_seed};
+use haulout_sim::wall::Stopwatch;
 use haulout_sim::{Settings, minimise::minimise, run};
 
 use super::Wrong;
-use super::args::{Given, read};
+use super::args::Which;
 use super::run::print_verdict;
 
 /// The arguments of `minimise`.
 #[derive(Args)]
 pub(crate) struct Minimise {
-    /// Where all randomness comes from.
-    #[arg(long)]
-    seed: Option<u64>,
-    /// A run directory, instead of options.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["seed", "scenario"])]
-    run: Option<PathBuf>,
     #[command(flatten)]
-    given: Given,
+    which: Which,
     /// Where to write the smallest scenario.
     #[arg(long, value_name = "FILE", default_value = "minimal.toml")]
     to: PathBuf,
@@ -33,11 +27,7 @@ pub(crate) struct Minimise {
 
 impl Minimise {
     pub(crate) fn execute(&self) -> Result<u8, Wrong> {
-        let seed = self.seed.or_else(|| self.given.scenario.is_none().then(any_seed));
-        let scenario = match &self.run {
-            Some(dir) => read(dir)?,
-            None => self.given.scenario(seed)?,
-        };
+        let scenario = self.which.scenario()?;
         let Some(invariant) = run(&scenario, Settings::default()).verdict.broken() else {
             return Err("this run breaks nothing, so there is nothing to minimise".into());
         };

@@ -40,6 +40,26 @@ impl<'a> Entry<'a> {
         self.call.answer.as_ref().map_or(END, |(at, _)| *at)
     }
 
+    /// Whether it was a start that found a life with this spec where it was made.
+    pub(super) fn found(&self, spec: &Spec) -> bool {
+        self.what == What::Start(spec) && matches!(self.reply(), Some(Reply::Started(Ok(false))))
+    }
+
+    /// Whether it was answered before another one was made; calls in one instant are made one after the other.
+    pub(super) fn precedes(&self, other: &Entry<'_>) -> bool {
+        self.done() <= other.call.called && self.call.request < other.call.request
+    }
+
+    /// How many other members had to have it before it was answered.
+    pub(super) fn replicated(&self) -> usize {
+        match self.call.command {
+            Command::Start { replicated, .. }
+            | Command::Update { replicated, .. }
+            | Command::Terminate { replicated, .. } => replicated,
+            _ => 0,
+        }
+    }
+
     fn reply(&self) -> Option<&'a Reply> {
         self.call.answer.as_ref().map(|(_, reply)| reply)
     }

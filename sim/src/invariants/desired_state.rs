@@ -11,8 +11,9 @@ use haulout::{ChildId, Event, Restart, StartError, TerminateError, UpdateError};
 use super::calls::{Entry, What, by_child, startup_specs};
 use super::facts::Facts;
 use super::{END, Evidence};
+use crate::NodeIdx;
 use crate::history::History;
-use crate::journal::Run;
+use crate::journal::{Ending, Run};
 use crate::knowledge;
 use crate::verdict::Violation;
 
@@ -37,29 +38,105 @@ impl<'a> Knowledge<'a> {
         }
     }
 
-    /// Whether an instance that lives now must know what `source` knew at `at`.
-    fn survives(&self, source: InstanceId, at: Time) -> bool {
-        let lives = |instance: &InstanceId| self.facts.life(*instance).is_some_and(|life| life.to.is_none());
-        lives(&source) || self.knowledge.knowers(source, at).keys().any(lives)
+    /// Whether `who` must know of a call by then: it could hear of it, or acknowledged it before the call was answered.
+    fn told(&self, entry: &Entry<'_>, who: InstanceId, by: Time) -> bool {
+        let has_acknowledged = || entry.done() <= by && self.witnesses(entry).contains(&who);
+        self.reaches(entry.instance, entry.done(), who, by) || has_acknowledged()
+    }
+
+    /// Who has acknowledged a call to its node: all that it counted among the members, if so many had to.
+    fn witnesses(&self, entry: &Entry<'_>) -> Vec<InstanceId> {
+        if entry.done() == END || !(entry.made() || entry.removed()) || entry.replicated() == 0 {
+            return Vec::new();
+        }
+        let holds = |of: &InstanceId, at: Time| self.facts.view(entry.instance, *of, at) == Some(true);
+        let all: Vec<InstanceId> = self
+            .facts
+            .history
+            .lives
+            .iter()
+            .map(|life| life.instance)
+            .filter(|of| holds(of, entry.call.called))
+            .collect();
+        if all.len() > entry.replicated() || all.iter().any(|of| !holds(of, entry.done())) { Vec::new() } else { all }
+    }
+
+    /// Whether an instance lives among those who have converged: what only those know who stay cut off from them for
+    /// ever, they can't have heard of.
+    fn lives(&self, instance: InstanceId, core: &[NodeIdx]) -> bool {
+        self.facts.life(instance).is_some_and(|life| life.to.is_none() && core.contains(&life.node))
+    }
+
+    /// Whether an instance that lives now among those who have converged must know of a call.
+    fn survives(&self, entry: &Entry<'_>, core: &[NodeIdx]) -> bool {
+        let knowers = self.knowledge.knowers(entry.instance, entry.done());
+        let mut all = knowers.keys().copied().chain([entry.instance]).chain(self.witnesses(entry));
+        all.any(|instance| self.lives(instance, core))
+    }
+
+    /// Whether whoever ended a child knew the life that a start or an update has made: it had found that spec just
+    /// before, which nobody else had asked for.
+    fn proves(&self, end: &Entry<'_>, made: &Entry<'_>, all: &[Entry<'_>]) -> bool {
+        let Some(spec) = made.may_have_made() else { return false };
+        let is_only_one = all.iter().filter(|entry| entry.may_have_made() == Some(spec)).count() == 1;
+        let has_found = |entry: &Entry<'_>| entry.instance == end.instance && entry.found(spec) && entry.precedes(end);
+        is_only_one && all.iter().any(has_found)
+    }
+
+    /// Whether whoever made a call must have known of a start: itself, because it ended a life and there was no other
+    /// one, or as what an update replaced that it knew of, made when that start was all there was.
+    fn covers(&self, end: &Entry<'_>, start: &Entry<'_>, all: &[Entry<'_>]) -> bool {
+        let ended_the_only_life =
+            || end.removed() && all.iter().filter(|entry| entry.may_have_made().is_some()).count() == 1;
+        let knows = |entry: &Entry<'_>| {
+            self.proves(end, entry, all) || entry.precedes(end) && self.told(entry, end.instance, end.call.called)
+        };
+        let is_only_start = |update: &Entry<'_>| {
+            let before = |other: &&Entry<'_>| other.may_have_written() && other.call.request < update.call.request;
+            all.iter().filter(before).all(|other| other.call.request == start.call.request)
+        };
+        let mut updates =
+            all.iter().filter(|entry| matches!(entry.what, What::Update(_)) && entry.may_have_made().is_some());
+        knows(start)
+            || start.precedes(end) && ended_the_only_life()
+            || updates.any(|update| start.precedes(update) && is_only_start(update) && knows(update))
+    }
+}
+
+/// What a run has come to.
+struct AtEnd<'a> {
+    /// The children that the core lists.
+    listed: BTreeSet<&'a ChildId>,
+    startup: &'a [ChildId],
+    core: &'a [NodeIdx],
+}
+
+impl<'a> AtEnd<'a> {
+    /// `None` if the core has not converged.
+    fn of(evidence: &Evidence<'a>) -> Option<Self> {
+        let listed = evidence.converged?.iter().map(|child| &child.id).collect();
+        Some(AtEnd { listed, startup: evidence.startup, core: evidence.core })
     }
 }
 
 pub(super) fn no_start_lost(evidence: &Evidence<'_>) -> Result<(), Violation> {
-    let Some(converged) = evidence.converged else { return Ok(()) };
-    let facts = Facts::of(evidence);
-    let listed: BTreeSet<&ChildId> = converged.iter().map(|child| &child.id).collect();
-    acknowledged_starts_stand(&facts, &listed, evidence.startup)
+    AtEnd::of(evidence).map_or(Ok(()), |end| acknowledged_starts_stand(&Facts::of(evidence), &end))
 }
 
 pub(super) fn no_resurrection(evidence: &Evidence<'_>) -> Result<(), Violation> {
-    let Some(converged) = evidence.converged else { return Ok(()) };
-    let facts = Facts::of(evidence);
-    let listed: BTreeSet<&ChildId> = converged.iter().map(|child| &child.id).collect();
-    terminated_children_are_gone(&facts, &listed, evidence.startup)
+    AtEnd::of(evidence).map_or(Ok(()), |end| terminated_children_are_gone(&Facts::of(evidence), &end))
 }
 
 pub(super) fn terminated_stays_terminated(evidence: &Evidence<'_>) -> Result<(), Violation> {
     no_run_of_a_terminated_life(&Facts::of(evidence))
+}
+
+pub(super) fn whoever_takes_over_asks_anew(evidence: &Evidence<'_>) -> Result<(), Violation> {
+    takers_ask_anew(&Facts::of(evidence))
+}
+
+pub(super) fn newcomers_know_what_is_there(evidence: &Evidence<'_>) -> Result<(), Violation> {
+    newcomers_know(&Facts::of(evidence))
 }
 
 pub(super) fn read_your_writes(evidence: &Evidence<'_>) -> Result<(), Violation> {
@@ -72,12 +149,10 @@ pub(super) fn runs_are_asked_for(evidence: &Evidence<'_>) -> Result<(), Violatio
 
 /// An acknowledged start stands unless a call crossed it or came later, its knowers crashed, it lost to a concurrent
 /// start (its node says so), or its child is done. Where it lost, beyond a split, to a life that was terminated before
-/// the two sides met, nobody is left who could say so; that terminate crosses the start, so this judges neither.
-fn acknowledged_starts_stand(
-    facts: &Facts<'_>,
-    listed: &BTreeSet<&ChildId>,
-    startup: &[ChildId],
-) -> Result<(), Violation> {
+/// the two sides met, nobody is left who could say so: a start whose node need not have heard of another start nor of a
+/// terminate is not judged.
+fn acknowledged_starts_stand(facts: &Facts<'_>, end: &AtEnd<'_>) -> Result<(), Violation> {
+    let AtEnd { listed, startup, core } = end;
     let knowledge = Knowledge::new(facts);
     // A Temporary child that has run is done when it does not run any more, however it ended, and whoever runs it may
     // have been lost with it.
@@ -98,10 +173,21 @@ fn acknowledged_starts_stand(
             continue;
         }
         let ends = || entries.iter().filter(|entry| entry.what == What::Terminate);
+        let is_heard = |other: &Entry<'_>, by: &Entry<'_>| {
+            knowledge.reaches(other.instance, other.done(), by.instance, by.call.called)
+        };
+        let may_have_lost = |start: &Entry<'_>| {
+            let is_beside = |other: &&Entry<'_>| {
+                other.call.request != start.call.request && !is_heard(other, start) && !is_heard(start, other)
+            };
+            ends().any(|end| !is_heard(end, start))
+                && entries.iter().filter(|entry| entry.may_have_made().is_some()).any(|other| is_beside(&other))
+        };
         let stands = |start: &&Entry<'_>| {
             start.made()
                 && ends().all(|end| end.done() < start.call.called)
-                && knowledge.survives(start.instance, start.done())
+                && knowledge.survives(start, core)
+                && !may_have_lost(start)
         };
         if let Some(start) = entries.iter().find(stands) {
             let detail = format!("{id} was started and acknowledged, nobody terminated it, and it is gone");
@@ -111,24 +197,21 @@ fn acknowledged_starts_stand(
     Ok(())
 }
 
-/// A child is gone once somebody terminated it who must have known of every start of it and who has been heard.
-fn terminated_children_are_gone(
-    facts: &Facts<'_>,
-    listed: &BTreeSet<&ChildId>,
-    startup: &[ChildId],
-) -> Result<(), Violation> {
+/// A child is gone once somebody terminated it who must have known of every start of it and who has been heard. A
+/// start-up child is one life however many nodes bring it along, so for that one nobody has to be asked.
+fn terminated_children_are_gone(facts: &Facts<'_>, end: &AtEnd<'_>) -> Result<(), Violation> {
+    let AtEnd { listed, startup, core } = end;
     let knowledge = Knowledge::new(facts);
     let calls = by_child(facts.history);
-    for &id in listed.iter().filter(|id| !startup.contains(id)) {
+    for id in listed.iter().copied() {
         let entries = calls.get(id).map_or(&[][..], Vec::as_slice);
         let starts = || entries.iter().filter(|entry| entry.may_have_made().is_some());
         let ended_all = |end: &&Entry<'_>| {
             end.removed()
-                && starts().all(|start| start.done() <= end.call.called)
-                && starts().all(|start| knowledge.reaches(start.instance, start.done(), end.instance, end.call.called))
-                && knowledge.survives(end.instance, end.done())
+                && starts().all(|start| knowledge.covers(end, start, entries))
+                && knowledge.survives(end, core)
         };
-        if starts().next().is_none() {
+        if starts().next().is_none() && !startup.contains(id) {
             let detail = format!("{id} is there, and nobody started it");
             return Err(Violation::safety("no-resurrection", facts.now, detail).of(id));
         }
@@ -160,16 +243,89 @@ fn no_run_of_a_terminated_life(facts: &Facts<'_>) -> Result<(), Violation> {
                     let by = end.call.called;
                     other.began <= by && knowledge.reaches(other.instance, other.began, end.instance, by)
                 };
-                let knew = before.iter().filter(is_same).any(was_known);
-                if knew
-                    && knowledge.reaches(end.instance, end.done(), run.instance, run.began)
-                    && is_one_life(entries, run, &knowledge)
-                {
+                let starts = || entries.iter().filter(|entry| entry.may_have_made().is_some());
+                let is_only_life = || of_child.iter().all(|other| other.epoch.birth == run.epoch.birth);
+                let knew_all = || {
+                    is_only_life()
+                        && starts().next().is_some()
+                        && starts().all(|start| knowledge.covers(end, start, entries))
+                };
+                let knew = before.iter().filter(is_same).any(was_known) || knew_all();
+                if knew && knowledge.told(end, run.instance, run.began) && is_one_life(entries, run, &knowledge) {
                     let detail = format!("{id} ran again as {} after that life was terminated", run.epoch);
                     return Err(Violation::safety("terminated-stays-terminated", run.began, detail)
                         .on(run.node)
                         .of(id));
                 }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A life that was ended on a node which its runner did not outlive by a word is not taken over: whoever does so has
+/// asked that node anew after the runner was gone, and has heard that it is over.
+fn takers_ask_anew(facts: &Facts<'_>) -> Result<(), Violation> {
+    let knowledge = Knowledge::new(facts);
+    let calls = by_child(facts.history);
+    for dead in facts.journal.runs().iter().filter(|run| run.ending == Some(Ending::Killed)) {
+        let (Some(gone), Some(entries)) = (dead.ended, calls.get(&dead.id)) else { continue };
+        let starts = || entries.iter().filter(|entry| entry.may_have_made().is_some());
+        let ended_it = |end: &&Entry<'_>| {
+            end.removed()
+                && end.done() < gone
+                && end.call.called > dead.began
+                && end.instance != dead.instance
+                && starts().all(|start| knowledge.covers(end, start, entries))
+        };
+        for end in entries.iter().filter(ended_it) {
+            let mut runs = facts.journal.of(&dead.id);
+            let takes_over = |run: &&Run| {
+                let counts = |at| facts.view(run.instance, end.instance, at) == Some(true);
+                run.began > gone
+                    && run.epoch.birth == dead.epoch.birth
+                    && run.instance != end.instance
+                    && counts(gone)
+                    && counts(run.began)
+                    && !facts.is_unconfirmed_at_all(run.instance, &run.id, run.epoch)
+                    && !facts.journal.of(&dead.id).any(|other| other.instance == run.instance && other.began < gone)
+            };
+            if let Some(run) = runs.find(takes_over) {
+                let detail = format!("{} was taken over from {}, and its end was known", dead.id, dead.instance);
+                return Err(Violation::safety("takers-ask-anew", run.began, detail).on(run.node).of(&run.id));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whoever joins learns what is there before it accepts anything: it never accepts anew what all others must have known
+/// when it came, unless a fault touched it. Nobody may have joined since the start but itself, or it may have asked
+/// somebody who knew as little.
+fn newcomers_know(facts: &Facts<'_>) -> Result<(), Violation> {
+    let knowledge = Knowledge::new(facts);
+    for (id, entries) in by_child(facts.history) {
+        for (place, second) in entries.iter().enumerate().filter(|(_, entry)| entry.made()) {
+            let (What::Start(spec), Some(life)) = (second.what, facts.life(second.instance)) else { continue };
+            let earlier = &entries[..place];
+            let [first] = earlier.iter().filter(|entry| entry.may_have_written()).collect::<Vec<_>>()[..] else {
+                continue;
+            };
+            let stays = first.made() && first.done() <= life.from && spec.restart == Restart::Permanent;
+            let (from, to) = (first.call.called, second.done());
+            let others = || {
+                let lives = facts.history.lives.iter().filter(|other| other.instance != second.instance);
+                lives.filter(|other| other.from <= to && other.to.is_none_or(|end| end >= life.from))
+            };
+            let all_knew = || {
+                others().all(|other| {
+                    let knows = other.instance == first.instance || knowledge.told(first, other.instance, life.from);
+                    knows && !facts.touched(other.node, from, to)
+                })
+            };
+            if stays && !facts.touched(life.node, life.from, to) && others().next().is_some() && all_knew() {
+                let detail = format!("{id} was there when {} joined, and could be started there anew", life.instance);
+                return Err(Violation::safety("newcomers-know", to, detail).on(life.node).of(id));
             }
         }
     }

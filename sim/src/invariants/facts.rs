@@ -10,14 +10,15 @@ use haulout::{ChildId, Event, SilentMember};
 use super::Evidence;
 use crate::NodeIdx;
 use crate::bounds::Bounds;
-use crate::history::{FaultKind, History, Life, LifeEnd};
+use crate::cluster::Cluster;
+use crate::history::{CONFLICT_PAUSE, FaultKind, History, Life, LifeEnd};
 use crate::journal::Journal;
 
 /// Loss from which on a member may fail to answer within `confirm_timeout`, retries and detours included.
 const LOSS_THAT_EXCUSES: f64 = 0.1;
 
-/// How long a node that found another process at its address takes no part.
-const CONFLICT_PAUSE: Duration = Duration::from_secs(60);
+/// Loss from which on a member that lives may be declared down, though it is told that it is suspected.
+const LOSS_THAT_KILLS: f64 = 0.3;
 
 /// Something that a node told its users, with the life in which it did.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +44,8 @@ pub(crate) struct Facts<'a> {
     unconfirmed: BTreeMap<(InstanceId, &'a ChildId, Epoch), &'a [SilentMember]>,
     lives: BTreeMap<InstanceId, &'a Life>,
     touched: Touched,
+    /// Knows the names of the nodes, where there is more than hand-made evidence.
+    cluster: Option<&'a Cluster>,
 }
 
 impl<'a> Facts<'a> {
@@ -55,7 +58,13 @@ impl<'a> Facts<'a> {
                 .filter(|(_, scope, _)| *scope == cluster.scope())
                 .map(move |(at, _, event)| (node, *at, event))
         });
-        Facts::new(cluster.journal(), cluster.history(), told, evidence.bounds, cluster.now())
+        let facts = Facts::new(cluster.journal(), cluster.history(), told, evidence.bounds, cluster.now());
+        Facts { cluster: Some(cluster), ..facts }
+    }
+
+    /// What a node is called.
+    pub(super) fn name(&self, node: NodeIdx) -> String {
+        self.cluster.map_or_else(|| node.to_string(), |cluster| cluster.name(node).to_owned())
     }
 
     /// From what each node told, in the order in which it did.
@@ -85,6 +94,7 @@ impl<'a> Facts<'a> {
             unconfirmed: BTreeMap::new(),
             lives: history.lives.iter().map(|life| (life.instance, life)).collect(),
             touched: Touched::new(history),
+            cluster: None,
         };
         for entry in &told {
             facts.note(*entry);
@@ -118,6 +128,14 @@ impl<'a> Facts<'a> {
         seen[..until].last().map(|(_, up)| *up)
     }
 
+    /// Whether an observer held a member for down then, if only for a part of that very moment: in one moment a member
+    /// may go, a run begin for that, and the member come back; or the run may begin just before it comes back.
+    pub(super) fn held_down(&self, observer: InstanceId, member: InstanceId, at: Time) -> bool {
+        let seen = self.views.get(&(observer, member)).map_or(&[][..], Vec::as_slice);
+        let before = seen[..seen.partition_point(|(when, _)| *when < at)].last();
+        before.is_some_and(|(_, up)| !up) || seen.contains(&(at, false))
+    }
+
     /// Whether an observer had had a member at all before then; what it told in that very moment may have come after.
     pub(super) fn had_met(&self, observer: InstanceId, member: InstanceId, at: Time) -> bool {
         self.views.get(&(observer, member)).is_some_and(|seen| seen.first().is_some_and(|(when, _)| *when < at))
@@ -145,6 +163,11 @@ impl<'a> Facts<'a> {
         self.unconfirmed.get(&(by, id, epoch)).is_some_and(|all| all.iter().any(|member| member.instance == silent))
     }
 
+    /// Whether a run began though somebody had not answered.
+    pub(super) fn is_unconfirmed_at_all(&self, by: InstanceId, id: &'a ChildId, epoch: Epoch) -> bool {
+        self.unconfirmed.contains_key(&(by, id, epoch))
+    }
+
     pub(super) fn life(&self, instance: InstanceId) -> Option<&'a Life> {
         self.lives.get(&instance).copied()
     }
@@ -156,6 +179,11 @@ impl<'a> Facts<'a> {
     /// Whether a fault touched the node in this time, or all nodes.
     pub(super) fn touched(&self, node: NodeIdx, from: Time, to: Time) -> bool {
         self.touched.node(node, from, to) || self.touched.bad_weather.meets(from, to)
+    }
+
+    /// Whether a fault touched the node in this time that may keep others from hearing that it lives.
+    pub(super) fn muted(&self, node: NodeIdx, from: Time, to: Time) -> bool {
+        self.touched.node(node, from, to) || self.touched.storms.meets(from, to)
     }
 
     /// Whether there was any fault at all in this time, however small and wherever.
@@ -184,6 +212,8 @@ impl<'a> Facts<'a> {
 struct Touched {
     nodes: BTreeMap<NodeIdx, Spans>,
     bad_weather: Spans,
+    /// Weather in which even a node that lives may be given up.
+    storms: Spans,
     crashes: Spans,
     any: Spans,
 }
@@ -204,6 +234,14 @@ impl Touched {
                 FaultKind::Weather(severity) => severity.loss_max() >= LOSS_THAT_EXCUSES || severity.is_heavy(),
                 _ => false,
             };
+            let is_storm = match fault.kind {
+                FaultKind::Loss(loss) => loss >= LOSS_THAT_KILLS,
+                FaultKind::Weather(severity) => severity.loss_max() >= LOSS_THAT_KILLS || severity.is_heavy(),
+                _ => false,
+            };
+            if is_storm {
+                touched.storms.0.push(span);
+            }
             if is_heavy {
                 touched.bad_weather.0.push(span);
             }
@@ -219,7 +257,9 @@ impl Touched {
             }
         }
         touched.nodes.values_mut().for_each(Spans::merge);
-        [&mut touched.bad_weather, &mut touched.crashes, &mut touched.any].into_iter().for_each(Spans::merge);
+        [&mut touched.bad_weather, &mut touched.storms, &mut touched.crashes, &mut touched.any]
+            .into_iter()
+            .for_each(Spans::merge);
         touched
     }
 

@@ -98,13 +98,25 @@ fn excuse(facts: &Facts<'_>, roots: &[usize], overlap: &Overlap) -> Option<Cause
 }
 
 /// Each direction counts: whoever began later may have held the other for down, and so may whoever began earlier,
-/// while the other still held the permission that it had been given before.
+/// while the other still held the permission that it had been given before; but only as long as such a permission
+/// lives, if it went on counting the earlier one among the members.
 fn cause<'a>(facts: &Facts<'a>, one: &'a Run, other: &'a Run) -> Option<Cause> {
     let either = |holds: &dyn Fn(&'a Run, &'a Run) -> bool| holds(one, other) || holds(other, one);
-    let held_down = |by: &Run, of: &Run| facts.view(by.instance, of.instance, by.began) == Some(false);
+    let held_down = |by: &Run, of: &Run| facts.held_down(by.instance, of.instance, by.began);
     let silent = |by: &'a Run, of: &Run| facts.is_unconfirmed(by.instance, &by.id, by.epoch, of.instance);
     let had_met = |by: &Run, of: &Run| facts.had_met(by.instance, of.instance, by.began);
-    if either(&held_down) {
+    // A newcomer that has not learnt what a member says of itself tells nobody of its death; that the other side has
+    // seen the newcomer go shows that they were apart.
+    let lost_newcomer = |by: &Run, of: &Run| {
+        of.began <= by.began && !had_met(by, of) && facts.held_down(of.instance, by.instance, by.began)
+    };
+    let (earlier, later) = if one.began <= other.began { (one, other) } else { (other, one) };
+    let may_use_old_permission = || {
+        let counts_it = facts.view(later.instance, earlier.instance, later.began) == Some(true);
+        !counts_it || later.began.since(earlier.began) <= facts.bounds.permission
+    };
+    let declared_down = held_down(later, earlier) || held_down(earlier, later) && may_use_old_permission();
+    if declared_down || either(&lost_newcomer) {
         Some(Cause::DeclaredDown)
     } else if either(&silent) {
         Some(Cause::Unconfirmed)
@@ -147,10 +159,10 @@ fn describe(overlap: &Overlap, facts: &Facts<'_>) -> String {
     format!(
         "{} ran on {} ({}, from {}) and on {} ({}, from {}) for {:?}",
         overlap.id,
-        earlier.node,
+        facts.name(earlier.node),
         earlier.epoch,
         At(earlier.began),
-        later.node,
+        facts.name(later.node),
         later.epoch,
         At(later.began),
         overlap.lasted(facts.now)

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use haulout::proto::{Command, InstanceId};
+use haulout::proto::{Command, InstanceId, Time};
 
 use super::Evidence;
+use crate::NodeIdx;
 use crate::bounds::Bounds;
 use crate::converge::Pending;
 use crate::history::{Call, History};
 use crate::journal::Journal;
 use crate::verdict::Violation;
-use haulout::proto::Time;
 
 pub(super) fn members_agree(evidence: &Evidence<'_>) -> Result<(), Violation> {
     if_converged("members-agree", evidence, |evidence| evidence.cluster.members_agree(evidence.core))
@@ -82,12 +82,16 @@ pub fn unanswered(history: &History) -> Option<&Call> {
 
 pub(super) fn rests(evidence: &Evidence<'_>) -> Result<(), Violation> {
     let cluster = evidence.cluster;
-    if evidence.converged.is_none() { Ok(()) } else { nothing_stirs(cluster.journal(), evidence.bounds, cluster.now()) }
+    match evidence.converged {
+        Some(_) => nothing_stirs(cluster.journal(), evidence.core, evidence.bounds, cluster.now()),
+        None => Ok(()),
+    }
 }
 
-fn nothing_stirs(journal: &Journal, bounds: &Bounds, now: Time) -> Result<(), Violation> {
+/// Whoever stays cut off goes on finding out who is gone.
+fn nothing_stirs(journal: &Journal, core: &[NodeIdx], bounds: &Bounds, now: Time) -> Result<(), Violation> {
     let since = now - bounds.rest;
-    for run in journal.runs() {
+    for run in journal.runs().iter().filter(|run| core.contains(&run.node)) {
         let stirs = [("began", Some(run.began)), ("ended", run.ended)];
         if let Some((what, at)) = stirs.into_iter().find_map(|(what, at)| Some((what, at.filter(|at| *at > since)?))) {
             let detail = format!("{} {what} in a converged cluster", run.id);

@@ -98,7 +98,7 @@ fn deaths_are_real(facts: &Facts<'_>) -> Result<(), Violation> {
         let Some(life) = facts.life(*instance) else { continue };
         let is_over = life.to.is_some_and(|to| to <= *at) || leaves.get(instance).is_some_and(|left| left <= at);
         let since = *at - facts.bounds.reach;
-        let touched = facts.touched(life.node, since, *at) || facts.touched(*node, since, *at);
+        let touched = facts.muted(life.node, since, *at) || facts.muted(*node, since, *at);
         if !is_over && !touched {
             let detail =
                 format!("{name} ({instance}) is declared down, and no fault has touched it or whoever says so");

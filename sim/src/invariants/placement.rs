@@ -67,6 +67,21 @@ impl<'a> Runs<'a> {
         }
         Runs { alive: runs.iter().filter(|run| run.is_alive()).map(|run| (&run.id, run)).collect(), declined }
     }
+
+    /// Who declined the life that a run belongs to, for each life that it may be, first that which it was started for:
+    /// where another life of the same spec has won since, the run went on as that one, and its number tells the first.
+    fn lives(&self, run: &'a Run) -> impl Iterator<Item = Vec<&'a MemberInfo>> {
+        let all = self.declined.get(&run.id).map_or(&[][..], Vec::as_slice);
+        // Two concurrent starts may have one birth. Whoever declined one and then ran the other declined not this.
+        let ran_since = |declined: &Run| declined.instance == run.instance && declined.began < run.began;
+        let counts = move |declined: &Run| declined.spec == run.spec && !ran_since(declined);
+        let later = all.iter().filter(move |(declined, _)| counts(declined)).map(|(declined, _)| declined.epoch.birth);
+        let births: BTreeSet<u64> = later.filter(|birth| *birth > run.epoch.birth).chain([run.epoch.birth]).collect();
+        births.into_iter().map(move |birth| {
+            let same = all.iter().filter(|(declined, _)| declined.epoch.birth == birth && counts(declined));
+            same.map(|(_, member)| *member).collect()
+        })
+    }
 }
 
 /// What is wrong with where a child runs, or with its running nowhere.
@@ -78,12 +93,10 @@ fn misplaced(child: &ChildInfo, members: &Members<'_>, runs: &Runs<'_>) -> Optio
             if run.spec.restart == Restart::Temporary {
                 return None;
             }
-            let same_life =
-                |other: &&(&Run, &MemberInfo)| other.0.epoch.birth == run.epoch.birth && other.0.spec == run.spec;
-            let declined: Vec<_> = all.iter().filter(same_life).map(|(_, member)| *member).collect();
-            let owner = members.owner(&child.id, &child.kind, &declined).map(|member| &*member.name);
-            (owner != child.node.as_deref())
-                .then(|| format!("{} runs on {:?}, and belongs to {owner:?}", child.id, child.node))
+            let owners: Vec<_> = runs.lives(run).map(|life| members.owner(&child.id, &child.kind, &life)).collect();
+            let names: Vec<_> = owners.iter().map(|owner| owner.map(|member| &*member.name)).collect();
+            (!names.contains(&child.node.as_deref()))
+                .then(|| format!("{} runs on {:?}, and belongs to {:?}", child.id, child.node, names[0]))
         }
         // Which life it is that nobody runs is not told, so whoever declined any is left out.
         ChildState::Unplaced(reason) => {

@@ -4,21 +4,32 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use haulout::proto::{InstanceId, ScopeId, Time};
-use haulout::{ChildId, Shutdown, Spec};
+use haulout::proto::{Command, InstanceId, ScopeId, Time};
+use haulout::{ChildId, Restart, Shutdown, Spec};
 
 use super::Evidence;
+use super::calls::{What, by_child};
 use super::facts::{Facts, paused_within};
+use crate::NodeIdx;
+use crate::history::{FaultKind, History, LifeEnd};
 use crate::journal::{Ending, Run};
 use crate::trace::At;
 use crate::verdict::Violation;
 
 pub(super) fn restart_intensity(evidence: &Evidence<'_>) -> Result<(), Violation> {
-    restarts_are_rare_or_late(&Facts::of(evidence))
+    restarts_are_rare_or_late(&Facts::of(evidence), |node| evidence.cluster.drift_ppm(node))
 }
 
 pub(super) fn stop_budget(evidence: &Evidence<'_>) -> Result<(), Violation> {
     stops_are_timely(&Facts::of(evidence), evidence.cluster.abort_delay_max())
+}
+
+pub(super) fn leaves_let_end(evidence: &Evidence<'_>) -> Result<(), Violation> {
+    nothing_is_left_behind(&Facts::of(evidence))
+}
+
+pub(super) fn temporary_stays(evidence: &Evidence<'_>) -> Result<(), Violation> {
+    temporary_runs_are_not_moved(&Facts::of(evidence))
 }
 
 pub(super) fn done_stays_done(evidence: &Evidence<'_>) -> Result<(), Violation> {
@@ -61,8 +72,9 @@ impl Intensity {
 }
 
 /// A failed run is restarted at once at most `max_restarts` times per window; otherwise, and after a failed start, only
-/// after a pause that doubles. Counted per node while it holds the child: consecutive runs of one life.
-fn restarts_are_rare_or_late(facts: &Facts<'_>) -> Result<(), Violation> {
+/// after a pause that doubles. Counted per node while it holds the child: consecutive runs of one life. A pause is as
+/// long as the clock of its node says, which drifts and may jump.
+fn restarts_are_rare_or_late(facts: &Facts<'_>, drift_ppm: impl Fn(NodeIdx) -> i32) -> Result<(), Violation> {
     let backoff = (facts.bounds.backoff_min, facts.bounds.backoff_max);
     let mut last: BTreeMap<(InstanceId, ScopeId, &ChildId), (&Run, Intensity)> = BTreeMap::new();
     for run in facts.journal.runs() {
@@ -72,12 +84,16 @@ fn restarts_are_rare_or_late(facts: &Facts<'_>) -> Result<(), Violation> {
             && let Some(ended) = before.ended.filter(|_| is_next_in_place(before, run))
         {
             intensity = counted;
-            let gap = run.began.since(ended);
+            let gap = by_clock(run.began.since(ended), drift_ppm(run.node));
             let gap_min = intensity.gap_min(before, ended, backoff);
             // Whoever lost a backing-off child to another node and got it back began to count anew.
             let may_have_moved =
                 || facts.disturbed(ended - facts.bounds.reach, run.began) || newcomers(facts, ended, run.began);
-            if gap < gap_min && !(intensity.pauses > 0 && may_have_moved()) {
+            let jumped = || {
+                let mut jumps = facts.history.faults_between(ended, run.began);
+                jumps.any(|fault| fault.kind == FaultKind::ClockJump(run.node))
+            };
+            if gap < gap_min && !(intensity.pauses > 0 && may_have_moved()) && !jumped() {
                 let detail = format!(
                     "{} failed at {} and ran again after {gap:?}; after {} restarts at once and {} pauses it had to wait \
                      {gap_min:?}",
@@ -93,6 +109,11 @@ fn restarts_are_rare_or_late(facts: &Facts<'_>) -> Result<(), Violation> {
         last.insert(key, (run, intensity));
     }
     Ok(())
+}
+
+/// What a clock that is too fast by so many millionths counts, to the nanosecond begun.
+fn by_clock(gap: Duration, drift_ppm: i32) -> Duration {
+    gap.mul_f64(1.0 + f64::from(drift_ppm) / 1e6) + Duration::from_nanos(u64::from(drift_ppm != 0))
 }
 
 fn newcomers(facts: &Facts<'_>, from: Time, to: Time) -> bool {
@@ -139,6 +160,46 @@ fn stops_are_timely(facts: &Facts<'_>, abort_delay_max: Duration) -> Result<(), 
     Ok(())
 }
 
+/// Nothing runs on a node when it has left.
+fn nothing_is_left_behind(facts: &Facts<'_>) -> Result<(), Violation> {
+    let left = |run: &&Run| facts.life(run.instance).is_some_and(|life| life.end == Some(LifeEnd::Left));
+    match facts.journal.runs().iter().filter(left).find(|run| run.ending == Some(Ending::Killed)) {
+        Some(run) => {
+            let detail = format!("{} still ran when its node had left", run.id);
+            Err(Violation::safety("leaves-let-end", run.ended.unwrap_or(facts.now), detail).on(run.node).of(&run.id))
+        }
+        None => Ok(()),
+    }
+}
+
+/// A Temporary run is told to stop only for a reason that is on record. A fault that touched any node around that time
+/// is one: whoever believed that the run had died with its node ends the child.
+fn temporary_runs_are_not_moved(facts: &Facts<'_>) -> Result<(), Violation> {
+    let calls = by_child(facts.history);
+    for run in facts.journal.runs().iter().filter(|run| run.spec.restart == Restart::Temporary) {
+        let Some(stopped) = run.signalled else { continue };
+        let asked = calls.get(&run.id).is_some_and(|entries| {
+            let starts = entries.iter().filter(|entry| matches!(entry.what, What::Start(_)));
+            starts.count() > 1
+                || entries.iter().any(|entry| !matches!(entry.what, What::Start(_)) && entry.call.called <= stopped)
+        });
+        let leaves = facts.history.calls.iter().any(|call| {
+            matches!(call.command, Command::Leave { .. })
+                && call.instance == Some(run.instance)
+                && call.called <= stopped
+        });
+        let mut runs = facts.journal.of(&run.id);
+        let has_other = runs.any(|other| other.instance != run.instance && other.began <= stopped);
+        let since = run.began - facts.bounds.permission;
+        let touched = || facts.history.lives.iter().any(|life| facts.touched(life.node, since, stopped));
+        if !asked && !leaves && !has_other && !touched() {
+            let detail = format!("{} was told to stop, and nobody had asked for that", run.id);
+            return Err(Violation::safety("temporary-stays", stopped, detail).on(run.node).of(&run.id));
+        }
+    }
+    Ok(())
+}
+
 /// What can be wrong with a later run of a life.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wrong {
@@ -165,15 +226,26 @@ impl Wrong {
     }
 }
 
+/// Whether there was a moment at which no process was there to remember anything: epochs begin anew after it, and
+/// start-up children have their old life again.
+fn nobody_lived_between(history: &History, from: Time, to: Time) -> bool {
+    let is_alive = |at: Time| history.lives.iter().any(|life| life.from <= at && life.to.is_none_or(|end| end > at));
+    history.lives.iter().filter_map(|life| life.to).any(|end| end >= from && end < to && !is_alive(end))
+}
+
 /// No run begins after its life was done, or with a number that is not higher than that of every earlier run, unless a
-/// fault kept the two nodes apart. Lives that began at once on two nodes may share a birth; their specs tell them apart.
+/// fault kept the two nodes apart or all memory was lost. Lives that began at once on two nodes may share a birth; their
+/// specs tell them apart.
 fn no_rerun(facts: &Facts<'_>, wrong: Wrong) -> Result<(), Violation> {
     let mut lives: BTreeMap<(ScopeId, &ChildId, u64), Vec<&Run>> = BTreeMap::new();
     for later in facts.journal.runs() {
         let earlier = lives.entry((later.scope, &later.id, later.epoch.birth)).or_default();
         // A life has few runs, but for those that fail all the time: of these the latest hundred say enough.
         for earlier in earlier.iter().rev().take(100).filter(|earlier| earlier.spec == later.spec) {
-            let explained = || facts.excused([earlier.node, later.node], earlier.began, later.began);
+            let explained = || {
+                facts.excused([earlier.node, later.node], earlier.began, later.began)
+                    || nobody_lived_between(facts.history, earlier.began, later.began)
+            };
             if wrong.holds(earlier, later) && !explained() {
                 return Err(wrong.violation(earlier, later));
             }

@@ -203,3 +203,25 @@ fn pulls_bring_everybody_to_the_same_state() {
         }
     }
 }
+
+/// Goal: a peer that holds a writer for down forgets what it wrote; that is no removal. Method: it forgets the writer of
+/// a record in the middle of a pull, and says so or not.
+#[test]
+fn what_the_peer_has_forgotten_since_its_snapshot_is_not_taken_for_removed() {
+    for says_so in [false, true] {
+        let [mut writer, mut peer, mut puller]: [Replica<Place, Nothing>; 3] =
+            [1, 2, 3].map(|id| Replica::new(InstanceId::new(id), Sabotage::default()));
+        let record = writer.write(Place(0), Nothing).clone();
+        peer.put(Place(0), record.clone());
+        puller.put(Place(0), record.clone());
+        puller.open_pull(peer.seen().clone(), peer.top());
+        peer.forget_writers(|writer| writer == record.dot.writer);
+        if says_so {
+            puller.forget_in_pull(&[record.dot.writer]);
+        }
+        let span = peer.list(0..=u64::MAX, |_| true, |_, _| true);
+        assert!(puller.take_span(span).is_some(), "no body is lacking");
+        puller.finish_pull();
+        assert_eq!(puller.get(&Place(0)).is_some(), says_so);
+    }
+}

@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use haulout::proto::{FaultSites, Time};
+use haulout::ChildId;
+use haulout::proto::{Command, FaultSites, Time};
 
 use super::startup;
 use crate::NodeIdx;
-use crate::cluster::{Cluster, NodeState, Options};
+use crate::cluster::{Cluster, NodeState, Options, Sieve};
 use crate::network::{Class, Link};
 use crate::queue::Queue;
 use crate::scenario::{Act, Direction, How, LinkName, NodePlan, Scenario, SpecPlan};
@@ -37,6 +38,7 @@ struct Links {
     clogged: BTreeSet<(NodeIdx, NodeIdx)>,
     degraded: BTreeMap<(NodeIdx, NodeIdx), Link>,
     weather: Option<Link>,
+    sieves: Vec<Sieve>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -150,6 +152,8 @@ impl Steps {
             Step::Add(number) => {
                 let node = self.scenario.nodes()[number].clone();
                 add(cluster, &self.scenario, &node);
+                // What is sifted by a name that nobody had may concern this node.
+                self.refresh(cluster);
             }
             Step::Begin(number) => self.begin(cluster, number),
             Step::End(number) => {
@@ -272,8 +276,8 @@ impl Steps {
         let Act::Storm { id, on, count, every, spec } = self.scenario.events[number].act.clone() else { return };
         let on = on[nth % on.len().max(1)].clone();
         match nth % 2 {
-            0 => call(cluster, &Act::Start { id, on, spec }),
-            _ => call(cluster, &Act::Terminate { id, on }),
+            0 => call(cluster, &Act::Start { id, on, replicated: 0, spec }),
+            _ => call(cluster, &Act::Terminate { id, on, replicated: 0 }),
         }
         if nth + 1 < count {
             self.after(cluster, every, Step::Storm(number, nth + 1));
@@ -334,6 +338,9 @@ impl Steps {
         if is.weather != wanted.weather {
             cluster.set_link(wanted.weather.unwrap_or(self.scenario.network));
         }
+        if is.sieves != wanted.sieves {
+            cluster.sift(wanted.sieves.clone());
+        }
         self.links = wanted;
     }
 
@@ -350,6 +357,17 @@ impl Steps {
                     wanted.degraded.extend(named(cluster, links).into_iter().map(|ends| (ends, *link)));
                 }
                 Act::Weather { link, .. } => wanted.weather = Some(*link),
+                Act::Sift { from, to, what, how, by, .. } => {
+                    let ends = [from, to].map(|name| (!name.is_empty()).then(|| cluster.named(name)));
+                    // Nothing comes from or goes to a node that is not there yet.
+                    if let [from, to] = ends
+                        && from != Some(None)
+                        && to != Some(None)
+                    {
+                        let (from, to) = (from.flatten(), to.flatten());
+                        wanted.sieves.push(Sieve { from, to, topics: what.clone(), does: *how, by: *by });
+                    }
+                }
                 _ => {}
             }
         }
@@ -408,9 +426,18 @@ fn call(cluster: &mut Cluster, act: &Act) {
     // The scenario was checked: every spec can be made.
     let spec = |id: &str, spec: &SpecPlan| spec.spec(id).ok();
     let _ = match act {
-        Act::Start { spec: plan, .. } => spec(id, plan).map(|spec| cluster.start(node, spec)),
-        Act::Update { spec: plan, .. } => spec(id, plan).map(|spec| cluster.update(node, spec)),
-        Act::Terminate { .. } => Some(cluster.terminate(node, id)),
+        Act::Start { spec: plan, replicated, .. } => spec(id, plan).map(|spec| {
+            let (scope, replicated) = (cluster.scope(), *replicated);
+            cluster.send(node, Command::Start { scope, spec, replicated })
+        }),
+        Act::Update { spec: plan, replicated, .. } => spec(id, plan).map(|spec| {
+            let (scope, replicated) = (cluster.scope(), *replicated);
+            cluster.send(node, Command::Update { scope, spec, replicated })
+        }),
+        Act::Terminate { replicated, .. } => ChildId::new(id).ok().map(|id| {
+            let (scope, replicated) = (cluster.scope(), *replicated);
+            cluster.send(node, Command::Terminate { scope, id, replicated })
+        }),
         Act::Read { .. } => Some(cluster.ask_where(node, id)),
         Act::StartMany { count, spec: plan, .. } => {
             let specs = (0..*count).filter_map(|number| spec(&format!("{id}-{number}"), plan));

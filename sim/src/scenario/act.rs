@@ -8,7 +8,7 @@ use haulout::{ChildSpec, Restart, Shutdown};
 use serde::{Deserialize, Serialize};
 
 use super::{ScenarioError, span};
-use crate::cluster::Resume;
+use crate::cluster::{Resume, Sifting, Topic};
 use crate::network::{Class, Link};
 
 /// Something that happens at some time.
@@ -26,22 +26,31 @@ pub struct Timed {
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
 #[allow(missing_docs, reason = "the fields are nodes, children and times; each variant says what they are to it")]
 pub enum Act {
-    /// A user of node `on` starts a child.
+    /// A user of node `on` starts a child, and is answered when so many other nodes know of it.
     Start {
         id: String,
         on: String,
+        #[serde(default, skip_serializing_if = "is_zero")]
+        replicated: usize,
         #[serde(default, skip_serializing_if = "SpecPlan::is_default")]
         spec: SpecPlan,
     },
-    /// A user replaces a child's spec.
+    /// A user replaces a child's spec, and is answered when so many other nodes know of it.
     Update {
         id: String,
         on: String,
+        #[serde(default, skip_serializing_if = "is_zero")]
+        replicated: usize,
         #[serde(default, skip_serializing_if = "SpecPlan::is_default")]
         spec: SpecPlan,
     },
-    /// A user terminates a child.
-    Terminate { id: String, on: String },
+    /// A user terminates a child, and is answered when so many other nodes know of it.
+    Terminate {
+        id: String,
+        on: String,
+        #[serde(default, skip_serializing_if = "is_zero")]
+        replicated: usize,
+    },
     /// A user asks where a child is.
     Read { id: String, on: String },
     /// A user starts `count` children at once: `id-0`, `id-1` and so on.
@@ -105,6 +114,20 @@ pub enum Act {
     Degrade {
         links: Vec<LinkName>,
         link: Link,
+        #[serde(default, with = "span::option", rename = "for", skip_serializing_if = "Option::is_none")]
+        lasting: Option<Duration>,
+    },
+    /// Packets that tell of such things, from one node (or all) to another (or all), are lost, late, or come again.
+    Sift {
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        from: String,
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        to: String,
+        what: Vec<Topic>,
+        #[serde(default)]
+        how: Sifting,
+        #[serde(default)]
+        by: crate::random::Range,
         #[serde(default, with = "span::option", rename = "for", skip_serializing_if = "Option::is_none")]
         lasting: Option<Duration>,
     },
@@ -295,6 +318,9 @@ impl Act {
                 links.iter().flat_map(|link| [link.from.as_str(), link.to.as_str()]).collect()
             }
             Act::Split { sides, .. } => sides.iter().flatten().map(String::as_str).collect(),
+            Act::Sift { from, to, .. } => {
+                [from, to].into_iter().filter(|end| !end.is_empty()).map(String::as_str).collect()
+            }
             Act::Ring { .. } | Act::Weather { .. } | Act::Rolling { .. } | Act::RestartAll { .. } => Vec::new(),
             Act::Down { node, .. }
             | Act::Pause { node, .. }
@@ -347,6 +373,7 @@ impl Act {
             | Act::Clog { lasting, .. }
             | Act::Weather { lasting, .. }
             | Act::Degrade { lasting, .. }
+            | Act::Sift { lasting, .. }
             | Act::Down { lasting, .. }
             | Act::Pause { lasting, .. }
             | Act::Slow { lasting, .. }

@@ -94,7 +94,7 @@ impl From<RunPlan> for KindPlan {
 impl Act {
     /// A user of node `on` starts a child of this kind.
     pub fn start(id: &str, kind: &str, on: &str) -> Self {
-        Act::Start { id: id.into(), on: on.into(), spec: SpecPlan::of_kind(kind) }
+        Act::Start { id: id.into(), on: on.into(), replicated: 0, spec: SpecPlan::of_kind(kind) }
     }
 
     /// A user of node `on` starts so many children of this kind, `id-0`, `id-1` and so on.
@@ -104,7 +104,7 @@ impl Act {
 
     /// A user of node `on` terminates a child.
     pub fn terminate(id: &str, on: &str) -> Self {
-        Act::Terminate { id: id.into(), on: on.into() }
+        Act::Terminate { id: id.into(), on: on.into(), replicated: 0 }
     }
 
     /// A process is killed and started again so much later.

@@ -26,6 +26,8 @@ pub enum Family {
     Child,
     /// What users do; the number is how often per minute.
     User,
+    /// A few acts within moments of each other; the number is how often per minute.
+    Plot,
     /// A fault site inside nodes; the number is a probability.
     Site,
 }
@@ -35,7 +37,7 @@ impl Family {
     pub fn unit(self) -> &'static str {
         match self {
             Family::Link | Family::Site => "probability",
-            Family::Network | Family::Process | Family::User => "per minute",
+            Family::Network | Family::Process | Family::User | Family::Plot => "per minute",
             Family::Clock | Family::Child => "0 or 1",
         }
     }
@@ -89,6 +91,7 @@ pub const ALL: &[FaultKind] = &[
     fault("exit", Family::Child, "children end soon after they started"),
     fault("ignore-stop", Family::Child, "children ignore a stop until they are aborted"),
     fault("slow-stop", Family::Child, "children are slow to start and to stop"),
+    fault("hang-start", Family::Child, "children hang in their start until it is given up"),
     fault("decline", Family::Child, "nodes do not understand the arguments of children"),
     fault("temporary", Family::Child, "some children are Temporary: never restarted, never moved"),
     fault("conflict", Family::User, "users start and terminate one child from several nodes at once"),
@@ -96,6 +99,33 @@ pub const ALL: &[FaultKind] = &[
     fault("churn", Family::User, "users use many ids once"),
     fault("bulk", Family::User, "users start many children at once and terminate them again"),
     fault("huge-spec", Family::User, "children have arguments of tens of kilobytes"),
+    fault("newcomers", Family::Plot, "nodes join at once, and the news of each other come late"),
+    fault(
+        "old-answers",
+        Family::Plot,
+        "children are started while a node joins; it leaves again, and old answers of it arrive",
+    ),
+    fault("pause-mid-move", Family::Plot, "a newcomer is paused while children move to it"),
+    fault(
+        "temporary-moves",
+        Family::Plot,
+        "Temporary children are started while a node joins, and nobody hears where they run",
+    ),
+    fault("overtaken", Family::Plot, "a removal overtakes the start, whose node then crashes"),
+    fault(
+        "replaced",
+        Family::Plot,
+        "a child is updated and terminated behind the back of its node; the updater crashes",
+    ),
+    fault("early-call", Family::Plot, "users of a node that just joins start what is there already"),
+    fault("startup-end", Family::Plot, "a start-up child is terminated before a node joins that brings it along"),
+    fault("again", Family::Plot, "a child is terminated and started again, and the removal comes late"),
+    fault("taken-over", Family::Plot, "children are terminated while they move, and their runner dies"),
+    fault(
+        "old-copy",
+        Family::Plot,
+        "starts that were undone arrive in the middle of an exchange, and their node is gone",
+    ),
 ];
 
 /// The fault with this name.

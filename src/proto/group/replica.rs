@@ -353,10 +353,10 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
         self.pull = Some(OpenPull { seen, top });
     }
 
-    /// R5, step 4: takes what the peer told of a span. Returns what was dropped and the keys that changed, or `None`
-    /// if the peer left out a body that is needed; the pull must then be aborted.
+    /// R5, step 4: takes what the peer told of a span. Returns what was dropped, and the keys that changed with what
+    /// each displaced, or `None` if the peer left out a body that is needed; the pull must then be aborted.
     #[allow(clippy::type_complexity, reason = "two lists, each used once")]
-    pub fn take_span(&mut self, span: Span<K, V>) -> Option<(Vec<(K, Record<V>)>, Vec<K>)> {
+    pub fn take_span(&mut self, span: Span<K, V>) -> Option<(Vec<(K, Record<V>)>, Vec<(K, Option<Record<V>>)>)> {
         let pull = self.pull.as_ref()?;
         // Bodies come in the order of the listing, so one walk over both finds a gap.
         let mut bodies = span.bodies.iter();
@@ -370,7 +370,7 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
         listed.sort_unstable();
         let gone: Vec<K> = self
             .within(span.positions)
-            .filter(|(key, record)| pull.seen.contains(record.dot) && listed.binary_search(&(key, record.dot)).is_err())
+            .filter(|(key, record)| listed.binary_search(&(key, record.dot)).is_err() && pull.seen.contains(record.dot))
             .filter(|_| !self.sabotage.lacks(Rule::ExchangeRemoves))
             .map(|(key, _)| key.clone())
             .collect();
@@ -378,8 +378,11 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
         let mut changed = Vec::new();
         for (key, record) in span.bodies {
             let inside = (span.positions.0..=span.positions.1).contains(&key.position());
-            if inside && !self.is_forged(record.dot) && matches!(self.merge(key.clone(), record), Merge::Won(_)) {
-                changed.push(key);
+            if inside
+                && !self.is_forged(record.dot)
+                && let Merge::Won(displaced) = self.merge(key.clone(), record)
+            {
+                changed.push((key, displaced));
             }
         }
         for (key, dot, note) in span.listed {
@@ -388,6 +391,13 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
             }
         }
         Some((dropped, changed))
+    }
+
+    /// The peer has forgotten these writers since its snapshot: what is held of them was not removed.
+    pub fn forget_in_pull(&mut self, gone: &[InstanceId]) {
+        if let Some(pull) = &mut self.pull {
+            gone.iter().for_each(|&writer| pull.seen.forget(writer));
+        }
     }
 
     /// R5, step 5: everything was told; what the peer had seen is seen here too.

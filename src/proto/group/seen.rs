@@ -179,8 +179,12 @@ impl Seen {
     /// Adds everything that `other` has; says whether anything was new.
     pub fn union(&mut self, other: &Seen) -> bool {
         let mut grew = false;
+        let level = self.depth().min(other.depth());
         for (&writer, ranges) in &other.writers {
-            if self.writers.get(&writer) != Some(ranges) {
+            // What the sums tell to be equal is not looked at.
+            let bucket = trie::index_at(level, position(writer));
+            let sum = |seen: &Seen| seen.trie.level(level).map(|sums| sums[bucket]);
+            if sum(self) != sum(other) && self.writers.get(&writer) != Some(ranges) {
                 grew |= self.change(writer, |mine| mine.union(ranges));
             }
         }
@@ -286,17 +290,21 @@ impl Seen {
 
     /// Replaces whole buckets by what a peer says of them; `keep` says of which writers it may speak.
     pub fn replace(&mut self, level: usize, buckets: &BTreeMap<u32, Bucket>, keep: impl Fn(InstanceId) -> bool) {
+        // Most of what is in a bucket that differs does not differ itself.
+        let mut told: Vec<_> = buckets.values().flatten().filter(|(writer, _)| keep(*writer)).collect();
+        told.sort_by_key(|(writer, _)| *writer);
         let stale: Vec<_> = self
             .writers
             .keys()
             .copied()
             .filter(|&writer| buckets.contains_key(&(trie::index_at(level, position(writer)) as u32)))
+            .filter(|writer| told.binary_search_by_key(writer, |(told, _)| *told).is_err())
             .collect();
         for writer in stale {
             self.forget(writer);
         }
-        for (writer, ranges) in buckets.values().flatten() {
-            if keep(*writer) {
+        for (writer, ranges) in told {
+            if self.writers.get(writer) != Some(ranges) {
                 self.set(*writer, ranges.clone());
             }
         }

@@ -220,7 +220,7 @@ impl Scope {
             let (dot, birth) = (record.dot, record.birth);
             let is_taken = self.take_desired(cx, key.clone(), record);
             let Some(find) = self.finds.get(&token) else { return };
-            if !is_taken {
+            if !is_taken && !self.desired.seen().contains(dot) {
                 // It can't be taken now (a pull is open, which will bring it), but it can be removed all the same.
                 if let Purpose::Terminate { replicated } = find.purpose {
                     self.remove_unheld(cx, token, replicated, dot, birth);
@@ -402,6 +402,15 @@ impl Scope {
                 cx.stats.directs_relayed += self.relay(cx, *target, &message);
             }
         }
+        if tries == RELAY_FROM_ATTEMPT
+            && let ScopeMessage::PutDirect(key, record) = &message
+        {
+            // An owner that is silent tells nobody in its Asks, and until it is known to be down this node alone would
+            // know of the start.
+            let put = ScopeMessage::Put(key.clone(), record.clone());
+            cx.send_to_all(self.id, put.clone());
+            cx.spread(self.id, put);
+        }
         cx.outbox.push_to_all(to.into_iter(), self.id, message);
         cx.set_timer(retry, Wakeup::Ask, Alarm::Direct(self.id, key.clone(), token));
     }
@@ -416,8 +425,10 @@ impl Scope {
         if let Some((_, count, _)) = &mut direct.waits {
             *count -= 1;
         }
-        let answered = direct.waits.take_if(|(_, count, _)| *count == 0);
-        if direct.pending.is_empty() {
+        // Whoever was to acknowledge and is gone does not count: the last one that is left completes it.
+        let is_last = direct.pending.is_empty();
+        let answered = direct.waits.take_if(|(_, count, _)| *count == 0 || is_last);
+        if is_last {
             self.directs.remove(key);
         }
         if let Some((request, _, reply)) = answered {

@@ -60,6 +60,8 @@ struct Serve {
     depths: (u8, u8),
     desired: VecDeque<(u64, u64)>,
     owned: VecDeque<(u64, u64)>,
+    /// Members that have gone down here since the snapshot, and of which the other one has not been told.
+    gone: BTreeSet<InstanceId>,
     used: Time,
 }
 
@@ -151,7 +153,8 @@ impl Scope {
         let since = *self.exchanges.differing.entry(from.instance).or_insert(now);
         let has_rested = self.exchanges.last_pull.is_none_or(|last| now.since(last) >= PULL_INTERVAL);
         let is_new = cx.peers.get(&from.instance).is_some_and(|peer| now.since(peer.up_since) < 2 * PULL_INTERVAL);
-        if is_last || (has_rested && now.since(since) >= DIFFER_MIN) || (is_new && since == now) {
+        let is_first = is_new && since == now && (has_rested || cx.is_small());
+        if is_last || is_first || (has_rested && now.since(since) >= DIFFER_MIN) {
             self.pull_soon(cx, from.instance);
         }
     }
@@ -239,6 +242,9 @@ impl Scope {
         self.exchanges.queue.retain(|queued| *queued != instance);
         self.exchanges.differing.remove(&instance);
         self.exchanges.resync.remove(&instance);
+        for serve in self.exchanges.served.values_mut() {
+            serve.gone.insert(instance);
+        }
         self.stream_lost(cx, instance);
     }
 
@@ -266,7 +272,9 @@ impl Scope {
             Exchange::Snap { session, settled, desired, owned } if self.is_pulling(from, session) => {
                 self.pull_snap(cx, from, settled, desired, owned)
             }
-            Exchange::Spans { session, last, desired, owned } if self.is_pulling(from, session) => {
+            Exchange::Spans { session, last, gone, desired, owned } if self.is_pulling(from, session) => {
+                // The snapshot is as if p had never heard of them: what they own here stays.
+                self.owned.forget_in_pull(&gone);
                 self.pull_spans(cx, from, last, desired, owned)
             }
             Exchange::Absent { session } if self.is_pulling(from, session) => {
@@ -337,6 +345,7 @@ impl Scope {
             depths: (self.desired.depth() as u8, self.owned.depth() as u8),
             desired: VecDeque::new(),
             owned: VecDeque::new(),
+            gone: BTreeSet::new(),
             used: cx.now,
         };
         self.exchanges.served.insert((from.instance, session), serve);
@@ -399,6 +408,7 @@ impl Scope {
     fn serve_more(&mut self, cx: &mut Shared, from: Identity, session: u32) -> bool {
         let Some(serve) = self.exchanges.served.get_mut(&(from.instance, session)) else { return true };
         serve.used = cx.now;
+        let gone = std::mem::take(&mut serve.gone).into_iter().collect();
         let mut room = if cx.sites.fires(Site::SmallChunk) { 1 } else { 4 * FRAME_BYTES_TARGET };
         let desired = list_spans(&self.desired, &serve.seen.0, &mut serve.desired, &mut room, |value| {
             value.spec.args.len() + value.spec.kind.as_str().len() + 24
@@ -412,7 +422,7 @@ impl Scope {
             cx.stats.pulls_served += 1;
             self.exchanges.served.remove(&(from.instance, session));
         }
-        self.send_step(cx, from, Exchange::Spans { session, last, desired, owned });
+        self.send_step(cx, from, Exchange::Spans { session, last, gone, desired, owned });
         true
     }
 
@@ -501,12 +511,10 @@ impl Scope {
         owned: Vec<Span<OwnedKey, Owned>>,
     ) -> bool {
         for span in desired {
-            let before: BTreeMap<ChildKey, _> =
-                span.bodies.iter().filter_map(|(key, _)| Some((key.clone(), self.desired.get(key)?.clone()))).collect();
             let Some((dropped, changed)) = self.desired.take_span(span) else { return false };
             let mut dropped: BTreeMap<ChildKey, _> = dropped.into_iter().collect();
-            for key in changed {
-                let displaced = dropped.remove(&key).or_else(|| before.get(&key).cloned());
+            for (key, displaced) in changed {
+                let displaced = dropped.remove(&key).or(displaced);
                 self.desired_changed(cx, key, displaced);
             }
             for (key, record) in dropped {
@@ -554,8 +562,8 @@ impl Scope {
                 self.write_member(cx, (*member).clone());
             }
         }
-        for key in changed {
-            self.note_owned(cx, &key);
+        for (key, displaced) in changed {
+            self.note_owned(cx, &key, displaced);
         }
         true
     }
@@ -570,6 +578,13 @@ impl Scope {
             self.settle(cx);
         }
         self.next_pull(cx);
+    }
+
+    /// The state of a settled member is here, so whoever else offered it need not be asked any more.
+    pub(super) fn drop_offers(&mut self, cx: &Shared) {
+        if !cx.is_small() {
+            self.exchanges.queue.clear();
+        }
     }
 
     /// This node was declared down: it compares its state with everybody's.

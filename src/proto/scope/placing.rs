@@ -14,12 +14,13 @@ use crate::proto::{Dot, InstanceId};
 impl ScopeMember {
     /// Whether it may own any child of this spec.
     fn is_eligible(&self, spec: &Spec) -> bool {
+        self.is_candidate() && self.record.kinds.binary_search(&spec.kind).is_ok()
+    }
+
+    /// Whether it may own children at all.
+    fn is_candidate(&self) -> bool {
         let record = &self.record;
-        record.settled
-            && !record.draining
-            && !record.left
-            && !self.is_shadowed
-            && record.kinds.binary_search(&spec.kind).is_ok()
+        record.settled && !record.draining && !record.left && !self.is_shadowed
     }
 }
 
@@ -44,11 +45,25 @@ impl Scope {
 
     pub(crate) fn find_owner(&self, key: &ChildKey, spec: &Spec, life: Dot) -> Option<InstanceId> {
         let decliners = self.decliners(key, life);
-        let candidates = self.members.iter().map(|(instance, member)| (&member.candidate, (instance, member)));
-        let owner = placement::owner_among(key.hash(), candidates, |(instance, member)| {
-            member.is_eligible(spec) && !decliners.contains(instance)
-        });
-        owner.map(|(&instance, _)| instance)
+        let candidates = self.candidates.iter().map(|(instance, candidate)| (candidate, *instance));
+        placement::owner_among(key.hash(), candidates, |instance| {
+            let is_eligible = self.members.get(&instance).is_some_and(|member| member.is_eligible(spec));
+            is_eligible && !decliners.contains(&instance)
+        })
+    }
+
+    /// Keeps the list of those that may own anything in step with a member that changed. A search looks at all of them,
+    /// and searches are the most frequent thing that a large cluster does at rest.
+    pub(super) fn follow_candidate(&mut self, instance: InstanceId) {
+        let now = self.members.get(&instance).filter(|member| member.is_candidate()).map(|member| &member.candidate);
+        match (self.candidates.binary_search_by_key(&instance, |(instance, _)| *instance), now) {
+            (Ok(place), Some(candidate)) => self.candidates[place].1.clone_from(candidate),
+            (Ok(place), None) => {
+                self.candidates.remove(place);
+            }
+            (Err(place), Some(candidate)) => self.candidates.insert(place, (instance, candidate.clone())),
+            (Err(_), None) => {}
+        }
     }
 
     /// Members that declined this life. Nearly always none, so the search is skipped while nobody declined anything.
@@ -67,8 +82,9 @@ impl Scope {
     /// children of those that were owners.
     pub(super) fn place_all(&mut self, changed: &BTreeSet<InstanceId>) {
         let mut children = std::mem::take(&mut self.children);
+        let present = changed.iter().filter_map(|instance| self.members.get(instance));
         let challengers: Vec<&Candidate> =
-            changed.iter().filter_map(|instance| self.members.get(instance)).map(|member| &member.candidate).collect();
+            present.filter(|member| member.is_candidate()).map(|member| &member.candidate).collect();
         for (key, child) in &mut children {
             // Nearly every child stays where it is, and for those nothing else is looked up.
             let owner = child.owner.filter(|owner| !changed.contains(owner)).and_then(|owner| self.members.get(&owner));

@@ -103,6 +103,7 @@ impl Scope {
             return;
         }
         tracing::info!(scope = ?self.id, "settled");
+        self.drop_offers(cx);
         if cx.membership.active().is_empty() && !cx.membership.missing_seeds().is_empty() {
             tracing::warn!(
                 seeds = ?cx.membership.missing_seeds(),

@@ -5,13 +5,40 @@ use haulout::Outcome;
 use super::super::testing::{Hand, spec};
 use super::*;
 
+/// Everybody who may be in the core.
+const ALL: [NodeIdx; 3] = [NodeIdx(0), NodeIdx(1), NodeIdx(2)];
+
+fn is_lost_to(core: &[NodeIdx], hand: &Hand) -> bool {
+    let end = AtEnd { listed: BTreeSet::new(), startup: &[], core };
+    acknowledged_starts_stand(&hand.facts(), &end).is_err()
+}
+
+fn is_back_at(core: &[NodeIdx], hand: &Hand) -> bool {
+    let child = spec("x");
+    let end = AtEnd { listed: BTreeSet::from([child.id()]), startup: &[], core };
+    terminated_children_are_gone(&hand.facts(), &end).is_err()
+}
+
 fn lost(hand: &Hand) -> bool {
-    acknowledged_starts_stand(&hand.facts(), &BTreeSet::new(), &[]).is_err()
+    is_lost_to(&ALL, hand)
 }
 
 fn back(hand: &Hand) -> bool {
-    let child = spec("x");
-    terminated_children_are_gone(&hand.facts(), &BTreeSet::from([child.id()]), &[]).is_err()
+    is_back_at(&ALL, hand)
+}
+
+/// Goal: who stays cut off for ever is not judged by. Method: node 2 is alone from before its calls on.
+#[test]
+fn what_only_those_outside_the_core_know_the_core_need_not_know() {
+    let mut hand = Hand::new(3);
+    hand.cut(0, 2, 250, 1_000).cut(1, 2, 250, 1_000);
+    hand.start(2, "x", 300);
+    assert!(lost(&hand) && !is_lost_to(&ALL[..2], &hand));
+    let mut hand = Hand::new(3);
+    hand.start(0, "x", 100);
+    hand.cut(0, 2, 250, 1_000).cut(1, 2, 250, 1_000);
+    hand.terminate(2, "x", 300);
+    assert!(back(&hand) && !is_back_at(&ALL[..2], &hand));
 }
 
 #[test]
@@ -47,6 +74,26 @@ fn a_start_may_go_with_its_only_knower_or_be_beaten_or_done() {
     let mut done = Hand::new(3);
     done.start(0, "x", 100).run_of(&spec("x"), 1, (1, 1), (101, 110), Outcome::Success);
     assert!(!lost(&done));
+}
+
+/// Goal: beyond a split a start may lose to a life that is terminated before the sides meet; without the split it can't.
+/// Method: nodes 0 and 1 start and terminate, node 2 starts after that, cut off or not.
+#[test]
+fn a_start_may_lose_unseen_to_one_beyond_a_split_that_was_terminated() {
+    for is_split in [true, false] {
+        let mut hand = Hand::new(3);
+        if is_split {
+            hand.cut(0, 2, 90, 210).cut(1, 2, 90, 210);
+        }
+        hand.terminate(0, "x", 150).start(2, "x", 200);
+        assert!(lost(&hand), "nobody else started it");
+        let mut beaten = Hand::new(3);
+        if is_split {
+            beaten.cut(0, 2, 90, 210).cut(1, 2, 90, 210);
+        }
+        beaten.start(1, "x", 100).terminate(0, "x", 150).start(2, "x", 200);
+        assert_eq!(lost(&beaten), !is_split);
+    }
 }
 
 #[test]

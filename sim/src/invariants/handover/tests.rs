@@ -31,7 +31,10 @@ fn an_overlap_between_nodes_that_know_each_other_is_a_violation_even_under_a_fau
 fn a_death_that_one_of_the_two_had_seen_excuses_an_overlap_if_a_fault_can_have_led_to_it() {
     for (by, of) in [(1, 0), (0, 1)] {
         let mut hand = twice();
-        hand.up(0, 1, 0).up(1, 0, 0).down(by, of, if by == 0 { 1 } else { 95 });
+        hand.up(0, 1, 0).down(by, of, if by == 0 { 1 } else { 95 });
+        if by == 1 {
+            hand.told.insert(0, (NodeIdx(1), at(0), Event::MemberUp(super::super::testing::member(0))));
+        }
         assert!(!is_excused(&hand), "no fault touched them");
         assert!(!is_excused(hand.cut(2, 2, 80, 96)), "a fault elsewhere");
         assert!(is_excused(hand.cut(2, 0, 80, 96)));
@@ -40,6 +43,37 @@ fn a_death_that_one_of_the_two_had_seen_excuses_an_overlap_if_a_fault_can_have_l
     let mut back = twice();
     back.up(0, 1, 0).up(1, 0, 0).down(1, 0, 90).up(1, 0, 99).cut(0, 1, 80, 96);
     assert!(!is_excused(&back), "it had come back before the run began");
+    assert!(
+        is_excused(back.down(1, 0, 100).up(1, 0, 100)),
+        "it went and came back in the moment in which the run began"
+    );
+}
+
+#[test]
+fn a_newcomer_that_never_met_the_runner_is_excused_once_the_runner_has_seen_it_go() {
+    let mut hand = twice();
+    hand.up(0, 1, 0).cut(0, 1, 80, 110);
+    assert!(!is_excused(&hand), "the runner still counted it among the members");
+    assert!(is_excused(hand.down(0, 1, 95)));
+    assert!(!is_excused(hand.up(0, 1, 99)), "it had come back");
+    let mut met = twice();
+    met.up(0, 1, 0).up(1, 0, 0).down(0, 1, 95).cut(0, 1, 80, 110);
+    assert!(!is_excused(&met), "the newcomer had met the runner and saw no death");
+}
+
+/// Goal: a permission from before a death is worth nothing when its life is over. Method: the earlier runner had held
+/// the later one for down, which went on counting it among the members; the later run begins sooner and later.
+#[test]
+fn an_old_permission_excuses_an_overlap_only_as_long_as_it_lives() {
+    let overlaps = |began: u64| {
+        let mut hand = Hand::new(2);
+        hand.run("x", 0, 99, 120).run("x", 1, began, 120);
+        hand.up(0, 1, 0).up(1, 0, 0).down(0, 1, 98).fault(FaultKind::Paused(NodeIdx(1)), 90, 99);
+        hand
+    };
+    assert!(is_excused(&overlaps(100)));
+    assert!(!is_excused(&overlaps(103)), "whoever stood still forgets what it was permitted");
+    assert!(is_excused(overlaps(103).down(1, 0, 101)), "unless it holds the other one for down");
 }
 
 #[test]

@@ -22,7 +22,8 @@ fn a_run_that_begins_or_ends_while_the_cluster_should_rest_is_found() {
     let stirs = |from: u64, to: u64| {
         let mut hand = Hand::new(1);
         hand.run("x", 0, from, to);
-        nothing_stirs(&hand.journal, &hand.bounds, at(1_000)).map_err(|violation| violation.at)
+        nothing_stirs(&hand.journal, &[NodeIdx(0), NodeIdx(1)], &hand.bounds, at(1_000))
+            .map_err(|violation| violation.at)
     };
     assert_eq!(stirs(10, 0), Ok(()));
     assert_eq!(stirs(10, 20), Ok(()));

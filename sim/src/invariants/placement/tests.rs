@@ -64,3 +64,31 @@ fn a_planned_change_moves_exactly_the_children_whose_owner_it_changes() {
     bent.children[kept].epoch.run += 1;
     assert!(minimum_moves(&before, &bent).expect_err("it began anew").detail.contains("began anew"));
 }
+
+/// Goal: a run that went on under a later life of the same spec is judged by who declined that one. Method: the journal
+/// of one run and of two declines, written by hand.
+#[test]
+fn a_run_belongs_to_the_life_it_was_started_for_or_to_a_later_one_that_somebody_declined() {
+    let (cluster, children) = cluster();
+    let members = cluster.members(cluster.up()[0]);
+    let started: Vec<Run> = cluster.journal().runs().iter().filter(|run| run.id == children[0].id).cloned().collect();
+    let run = |member: &MemberInfo, birth: u64, began: u64, ending: Option<Ending>| {
+        let mut run = started[0].clone();
+        (run.instance, run.epoch.birth, run.ending) = (member.instance, birth, ending);
+        run.began = Time::from_nanos(began);
+        run.ended = run.ending.is_some().then_some(run.began);
+        run
+    };
+    let names = |runs: &[Run]| -> Vec<Vec<String>> {
+        let alive = runs.iter().find(|run| run.is_alive()).expect("one runs");
+        let all = Runs::new(runs, members);
+        all.lives(alive).map(|life| life.iter().map(|member| member.name.to_string()).collect()).collect()
+    };
+    let alive = run(&members[0], 5, 10, None);
+    let declined = |member: usize, birth| run(&members[member], birth, 7, Some(Ending::Declined));
+    let empty = Vec::<String>::new();
+    assert_eq!(names(&[declined(1, 4), alive.clone()]), std::slice::from_ref(&empty), "an earlier life is over");
+    assert_eq!(names(&[declined(1, 5), alive.clone()]), [["b".to_owned()]], "its own");
+    assert_eq!(names(&[declined(1, 8), alive.clone()]), [empty.clone(), vec!["b".to_owned()]], "a later one");
+    assert_eq!(names(&[declined(0, 5), alive]), [empty], "who runs it has declined another of that birth");
+}

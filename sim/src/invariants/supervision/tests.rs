@@ -18,16 +18,19 @@ fn failing(child: &ChildSpec, runs: &[(u64, u64)]) -> Hand {
 
 #[test]
 fn restarts_beyond_the_limit_wait_and_each_time_longer() {
-    let check = |runs: &[(u64, u64)]| restarts_are_rare_or_late(&failing(&spec("x"), runs).facts()).is_err();
+    let check = |runs: &[(u64, u64)]| restarts_are_rare_or_late(&failing(&spec("x"), runs).facts(), |_| 0).is_err();
     assert!(!check(&[(10, 11), (11, 12), (12, 13), (13, 14), (17, 18)]), "three at once, then a pause");
     assert!(check(&[(10, 11), (11, 12), (12, 13), (13, 14), (14, 15)]), "a fourth at once");
     assert!(!check(&[(10, 13), (13, 16), (16, 19), (19, 22), (22, 25)]), "fewer than three in five seconds");
     assert!(check(&[(10, 11), (11, 12), (12, 13), (13, 14), (17, 18), (21, 22)]), "the second pause is no longer");
     assert!(!check(&[(10, 11), (11, 12), (12, 13), (13, 14), (17, 18), (24, 25)]));
     let mut never = spec("y").max_restarts(0, Duration::from_secs(5));
-    assert!(restarts_are_rare_or_late(&failing(&never, &[(10, 11), (11, 12)]).facts()).is_err());
+    assert!(restarts_are_rare_or_late(&failing(&never, &[(10, 11), (11, 12)]).facts(), |_| 0).is_err());
+    let hurried = failing(&never, &[(10, 11), (13, 14)]);
+    assert!(restarts_are_rare_or_late(&hurried.facts(), |_| 0).is_err(), "two of three seconds");
+    assert!(restarts_are_rare_or_late(&hurried.facts(), |_| 500_000).is_ok(), "three by its clock");
     never = never.max_restarts(1, Duration::from_secs(5));
-    assert!(restarts_are_rare_or_late(&failing(&never, &[(10, 11), (11, 12)]).facts()).is_ok());
+    assert!(restarts_are_rare_or_late(&failing(&never, &[(10, 11), (11, 12)]).facts(), |_| 0).is_ok());
 }
 
 #[test]
@@ -62,4 +65,43 @@ fn a_run_after_the_child_was_done_or_with_an_old_number_is_found_unless_a_fault_
     assert!(no_rerun(&equal.facts(), Wrong::Epoch).is_err() && no_rerun(&equal.facts(), Wrong::Done).is_ok());
     assert!(no_rerun(&again.cut(0, 1, 105, 115).facts(), Wrong::Done).is_ok());
     assert!(no_rerun(&equal.cut(0, 1, 105, 115).facts(), Wrong::Epoch).is_ok());
+    let mut ended = two(Outcome::Stopped, 1);
+    ended.history.lives[0].to = Some(at(115));
+    assert!(no_rerun(&ended.facts(), Wrong::Epoch).is_err(), "the other node remembers");
+    ended.history.lives[1].to = Some(at(115));
+    assert!(no_rerun(&ended.facts(), Wrong::Epoch).is_ok(), "nobody was left to remember");
+}
+
+#[test]
+fn what_still_runs_when_its_node_has_left_is_found() {
+    let left = |ending: Ending| {
+        let mut hand = Hand::new(2);
+        hand.run("x", 0, 1, 0);
+        hand.journal.end(0, at(50), ending);
+        hand.history.end_life(crate::invariants::testing::instance(0), at(50), LifeEnd::Left);
+        hand
+    };
+    assert!(nothing_is_left_behind(&left(Ending::Killed).facts()).is_err());
+    assert!(nothing_is_left_behind(&left(Ending::Exited(Outcome::Stopped)).facts()).is_ok());
+    let mut crashed = Hand::new(1);
+    crashed.run("x", 0, 1, 0).crash(0, 50);
+    crashed.journal.end(0, at(50), Ending::Killed);
+    assert!(nothing_is_left_behind(&crashed.facts()).is_ok());
+}
+
+#[test]
+fn a_temporary_run_that_is_told_to_stop_for_no_reason_is_found() {
+    let child = spec("x").restart(Restart::Temporary);
+    let stopped = || {
+        let mut hand = Hand::new(2);
+        hand.start(0, "x", 5).run_of(&child, 0, (1, 1), (10, 20), Outcome::Stopped);
+        hand
+    };
+    assert!(temporary_runs_are_not_moved(&stopped().facts()).is_err());
+    assert!(temporary_runs_are_not_moved(&stopped().terminate(1, "x", 19).facts()).is_ok());
+    let fault = FaultKind::Paused(NodeIdx(1));
+    assert!(temporary_runs_are_not_moved(&stopped().fault(fault, 12, 14).facts()).is_ok());
+    let mut twice = stopped();
+    twice.run_of(&child, 1, (1, 1), (15, 0), Outcome::Success);
+    assert!(temporary_runs_are_not_moved(&twice.facts()).is_ok(), "one of two yields");
 }

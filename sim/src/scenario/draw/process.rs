@@ -66,6 +66,23 @@ impl Nodes {
         up.map(|(_, plan)| plan.name.as_str()).collect()
     }
 
+    /// One more node, that joins then; its name.
+    pub(super) fn newcomer(&mut self, draw: &Draw, faults: &BTreeMap<String, f64>, name: &str, at: Duration) -> String {
+        let mut plan = plan(draw, faults, &format!("newcomer-{name}"), self.plans.len());
+        plan.at = at.min(draw.duration);
+        let name = plan.name.clone();
+        self.plans.push(plan);
+        name
+    }
+
+    /// Takes a node away for this time, if that leaves enough others.
+    pub(super) fn take_away(&mut self, name: &str, from: Duration, to: Duration) -> bool {
+        let node = self.plans.iter().position(|plan| plan.name == name);
+        let may = node.is_some_and(|node| self.may_go(node, from, to));
+        self.away.extend(node.filter(|_| may).map(|node| (node, from, to)));
+        may
+    }
+
     fn join(&mut self, draw: &Draw, faults: &BTreeMap<String, f64>) {
         let Some(&rate) = faults.get("join") else { return };
         let mut random = draw.stream("fault join");
@@ -184,7 +201,9 @@ fn plan(draw: &Draw, faults: &BTreeMap<String, f64>, name: &str, number: usize) 
         plan.weight = weight;
     }
     if faults.contains_key("mixed-kinds") && !special {
-        plan.kinds = ["steady", "job", "flaky", "slow", "stubborn", "picky", "fleeting"].map(String::from).to_vec();
+        plan.kinds = ["steady", "job", "flaky", "slow", "stubborn", "picky", "fleeting", "hanging", super::plots::KIND]
+            .map(String::from)
+            .to_vec();
     }
     if faults.contains_key("offset") {
         plan.wall_offset_ms = offset;

@@ -46,7 +46,7 @@ fn starts(draw: &Draw, ids: &Ids<'_>, nodes: &Nodes) -> Vec<Timed> {
     for child in 0..ids.count {
         let id = format!("child-{child}");
         let on = one_of(&mut random, &nodes.up(at));
-        events.push(Timed { at, act: Act::Start { spec: SpecPlan::default(), id, on } });
+        events.push(Timed { at, act: Act::Start { replicated: 0, spec: SpecPlan::default(), id, on } });
         at += gap;
     }
     events
@@ -65,15 +65,15 @@ fn daily_life(draw: &Draw, ids: &Ids<'_>, nodes: &Nodes) -> Vec<Timed> {
         let [spec, another] = variants;
         match random.below(20) {
             0..10 => {
-                events.push(Timed { at, act: Act::Start { id: id.clone(), on: on.clone(), spec } });
+                events.push(Timed { at, act: Act::Start { replicated: 0, id: id.clone(), on: on.clone(), spec } });
                 events.push(Timed { at: soon, act: Act::Read { id, on } });
             }
-            10..16 => events.push(Timed { at, act: Act::Terminate { id, on } }),
-            16..18 => events.push(Timed { at, act: Act::Update { id, on, spec } }),
+            10..16 => events.push(Timed { at, act: Act::Terminate { id, on, replicated: 0 } }),
+            16..18 => events.push(Timed { at, act: Act::Update { id, on, replicated: 0, spec } }),
             // The same id from two nodes at once, with equal or different specs.
             _ => {
-                events.push(Timed { at, act: Act::Start { id: id.clone(), on, spec } });
-                events.push(Timed { at, act: Act::Start { id, on: other, spec: another } });
+                events.push(Timed { at, act: Act::Start { replicated: 0, id: id.clone(), on, spec } });
+                events.push(Timed { at, act: Act::Start { replicated: 0, id, on: other, spec: another } });
             }
         }
     }
@@ -92,18 +92,21 @@ fn unusual(name: &str, at: Duration, ids: &Ids<'_>, nodes: &Nodes, random: &mut 
     match name {
         // Terminated on one node, started and updated on another, all within a few messages.
         "conflict" => {
-            push(Duration::ZERO, Act::Start { spec: ids.spec(&id, 0), id: id.clone(), on: on.clone() });
-            push(every, Act::Terminate { id: id.clone(), on: other.clone() });
-            push(every, Act::Update { spec: ids.spec(&id, 1), id: id.clone(), on: on.clone() });
-            push(every * 2, Act::Start { spec: ids.spec(&id, 1), id: id.clone(), on: other });
-            push(every * 2, Act::Terminate { id, on });
+            push(Duration::ZERO, Act::Start { replicated: 0, spec: ids.spec(&id, 0), id: id.clone(), on: on.clone() });
+            push(every, Act::Terminate { id: id.clone(), on: other.clone(), replicated: 0 });
+            push(every, Act::Update { spec: ids.spec(&id, 1), id: id.clone(), on: on.clone(), replicated: 0 });
+            push(every * 2, Act::Start { replicated: 0, spec: ids.spec(&id, 1), id: id.clone(), on: other });
+            push(every * 2, Act::Terminate { id, on, replicated: 0 });
         }
         "storm" => push(Duration::ZERO, Act::Storm { spec: ids.spec(&id, 0), id, on: vec![on, other], count, every }),
         "churn" => {
             for number in 0..count as u32 {
                 let id = format!("{unique}-{number}");
-                push(every * number, Act::Start { spec: ids.spec(&id, 0), id: id.clone(), on: on.clone() });
-                push(every * (number + 3), Act::Terminate { id, on: other.clone() });
+                push(
+                    every * number,
+                    Act::Start { replicated: 0, spec: ids.spec(&id, 0), id: id.clone(), on: on.clone() },
+                );
+                push(every * (number + 3), Act::Terminate { id, on: other.clone(), replicated: 0 });
             }
         }
         "bulk" => {
@@ -113,8 +116,8 @@ fn unusual(name: &str, at: Duration, ids: &Ids<'_>, nodes: &Nodes, random: &mut 
         }
         _ => {
             let spec = SpecPlan { bytes: random.between(1_000, 60_000), ..SpecPlan::default() };
-            push(Duration::ZERO, Act::Start { id: unique.clone(), on, spec });
-            push(Duration::from_secs(10), Act::Terminate { id: unique, on: other });
+            push(Duration::ZERO, Act::Start { replicated: 0, id: unique.clone(), on, spec });
+            push(Duration::from_secs(10), Act::Terminate { id: unique, on: other, replicated: 0 });
         }
     }
 }
@@ -136,6 +139,7 @@ impl Ids<'_> {
             4 if has("ignore-stop") => ("stubborn", Restart::Permanent, Shutdown::Timeout(Duration::from_millis(300))),
             5 if has("decline") => ("picky", Restart::Permanent, Shutdown::default()),
             6 if has("temporary") => ("fleeting", Restart::Temporary, Shutdown::default()),
+            9 if has("hang-start") => ("hanging", Restart::Permanent, Shutdown::default()),
             7 => ("steady", Restart::Permanent, Shutdown::Brutal),
             8 => ("steady", Restart::Permanent, Shutdown::Infinity),
             _ => ("steady", Restart::Permanent, Shutdown::default()),
