@@ -34,10 +34,10 @@ enum Cause {
 /// How many overlaps there were, by what excuses them.
 pub fn excuses(evidence: &Evidence<'_>) -> Excuses {
     let facts = Facts::of(evidence);
-    let roots = roots(facts.journal.runs());
+    let chains = chains(facts.journal.runs());
     let mut excuses = Excuses::default();
     for overlap in facts.journal.overlaps() {
-        match excuse(&facts, &roots, &overlap) {
+        match excuse(&facts, &chains, &overlap) {
             Some(Cause::DeclaredDown) => excuses.declared_down += 1,
             Some(Cause::Unconfirmed) => excuses.unconfirmed += 1,
             Some(Cause::Strangers) => excuses.strangers += 1,
@@ -56,26 +56,26 @@ pub(super) fn overlaps_end(evidence: &Evidence<'_>) -> Result<(), Violation> {
 }
 
 fn overlaps_are_excused(facts: &Facts<'_>) -> Result<(), Violation> {
-    let roots = roots(facts.journal.runs());
-    let unexcused = facts.journal.overlaps().into_iter().find(|overlap| excuse(facts, &roots, overlap).is_none());
+    let chains = chains(facts.journal.runs());
+    let unexcused = facts.journal.overlaps().into_iter().find(|overlap| excuse(facts, &chains, overlap).is_none());
     unexcused.map_or(Ok(()), |overlap| {
         let detail = format!("{}; no recorded cause excuses it", describe(&overlap, facts));
         Err(Violation::safety("no-overlap", overlap.from, detail).on(overlap.later).of(&overlap.id))
     })
 }
 
-/// The place of the first run of every run's chain: a child that failed is restarted in place without asking anybody, so
-/// whatever permitted the first run may permit all. From outside a chain can't be told for certain (a node may have
-/// yielded while it backed off), so a run counts by itself too.
-fn roots(runs: &[Run]) -> Vec<usize> {
+/// The place of the run before, where a run looks like a restart in place: a child that failed is restarted without
+/// asking anybody, so whatever permitted an earlier run of such a chain may permit all later ones. From outside a chain
+/// can't be told for certain (a node may have yielded while it backed off, and have been permitted anew), so every run
+/// of it counts.
+fn chains(runs: &[Run]) -> Vec<Option<usize>> {
     let mut last: BTreeMap<(InstanceId, ScopeId, &ChildId), usize> = BTreeMap::new();
-    let mut roots: Vec<usize> = Vec::with_capacity(runs.len());
-    for (place, run) in runs.iter().enumerate() {
+    let before = |(place, run): (usize, _)| {
+        let run: &Run = run;
         let before = last.insert((run.instance, run.scope, &run.id), place);
-        let continues = before.filter(|&before| is_restart_in_place(&runs[before], run));
-        roots.push(continues.map_or(place, |before| roots[before]));
-    }
-    roots
+        before.filter(|&before| is_restart_in_place(&runs[before], run))
+    };
+    runs.iter().enumerate().map(before).collect()
 }
 
 fn is_restart_in_place(before: &Run, run: &Run) -> bool {
@@ -84,17 +84,22 @@ fn is_restart_in_place(before: &Run, run: &Run) -> bool {
 }
 
 /// What excuses an overlap: a cause that is on record and a fault that can have led to it.
-fn excuse(facts: &Facts<'_>, roots: &[usize], overlap: &Overlap) -> Option<Cause> {
+fn excuse(facts: &Facts<'_>, chains: &[Option<usize>], overlap: &Overlap) -> Option<Cause> {
+    /// Of a child that fails all the time the latest runs say enough.
+    const LINKS_MAX: usize = 50;
     let runs = facts.journal.runs();
-    let [one, other] = [overlap.runs.0, overlap.runs.1].map(|place| [&runs[place], &runs[roots[place]]]);
-    if one[0].instance == other[0].instance {
+    let chain = |place| -> Vec<&Run> {
+        let places = std::iter::successors(Some(place), |&place: &usize| chains[place]);
+        places.take(LINKS_MAX).map(|place| &runs[place]).collect()
+    };
+    let (ones, others) = (chain(overlap.runs.0), chain(overlap.runs.1));
+    if ones[0].instance == others[0].instance {
         return None;
     }
-    let pairs = one.iter().flat_map(|one| other.iter().map(move |other| (*one, *other)));
-    let cause = pairs.filter_map(|(one, other)| cause(facts, one, other)).next()?;
-    let [one, other] = [one[1], other[1]];
-    let later = one.began.max(other.began);
-    facts.excused([one.node, other.node], later, overlap.from).then_some(cause)
+    let pairs = ones.iter().flat_map(|one| others.iter().map(move |other| (*one, *other)));
+    let mut causes = pairs.filter_map(|(one, other)| Some((cause(facts, one, other)?, one.began.max(other.began))));
+    causes
+        .find_map(|(cause, later)| facts.excused([ones[0].node, others[0].node], later, overlap.from).then_some(cause))
 }
 
 /// Each direction counts: whoever began later may have held the other for down, and so may whoever began earlier,

@@ -35,7 +35,7 @@ fn returns_are_renewed(facts: &Facts<'_>) -> Result<(), Violation> {
             let renewed = facts.renewed(member, *at);
             if returns > renewed {
                 let detail = format!(
-                    "{member} came up here for the {}th time, and had changed its identity {renewed} times",
+                    "{member} came up here {} times, and had changed its identity {renewed} times",
                     returns + 1
                 );
                 let violation = Violation::safety("down-is-final", *at, detail);
@@ -70,7 +70,7 @@ fn renewals_were_forced(facts: &Facts<'_>) -> Result<(), Violation> {
             let untold = if facts.touched(life.node, since, *at) { untold } else { 0 };
             if before >= told + inherited + untold {
                 let detail = format!(
-                    "{instance} changed its identity for the {}th time; {told} deaths of it were told, and {inherited} \
+                    "{instance} changed its identity {} times; {told} deaths of it were told, and {inherited} \
                      identities were left at its address",
                     before + 1
                 );

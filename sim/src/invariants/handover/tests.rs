@@ -38,7 +38,7 @@ fn a_death_that_one_of_the_two_had_seen_excuses_an_overlap_if_a_fault_can_have_l
         assert!(!is_excused(&hand), "no fault touched them");
         assert!(!is_excused(hand.cut(2, 2, 80, 96)), "a fault elsewhere");
         assert!(is_excused(hand.cut(2, 0, 80, 96)));
-        assert_eq!(excuse(&hand.facts(), &[0, 1], &hand.journal.overlaps()[0]), Some(Cause::DeclaredDown));
+        assert_eq!(excuse(&hand.facts(), &[None, None], &hand.journal.overlaps()[0]), Some(Cause::DeclaredDown));
     }
     let mut back = twice();
     back.up(0, 1, 0).up(1, 0, 0).down(1, 0, 90).up(1, 0, 99).cut(0, 1, 80, 96);
