@@ -36,7 +36,7 @@ pub use traffic::Traffic;
 
 use crate::NodeIdx;
 use crate::children::Children;
-use crate::history::History;
+use crate::history::{FaultKind, History};
 use crate::journal::Journal;
 use crate::network::{Arrival, Class, Damage, Fate, LostTo, Network};
 use crate::queue::Queue;
@@ -141,13 +141,19 @@ pub struct Datagram {
     pub bytes: Vec<u8>,
 }
 
-/// The life of the sender of what nobody in particular sends.
-const NO_LIFE: u32 = 0;
+/// Where a datagram is from.
+#[derive(Clone, Copy, Debug)]
+struct Origin {
+    /// The life of the sender.
+    boot: u32,
+    /// Whether its arrival shows that the two can talk: late copies and damaged ones do not.
+    counts: bool,
+}
 
 /// What is planned.
 enum Happening {
     Timer(NodeIdx, u32),
-    Arrival { from: NodeIdx, to: NodeIdx, boot: u32, bytes: Vec<u8> },
+    Arrival { from: NodeIdx, to: NodeIdx, origin: Origin, bytes: Vec<u8> },
     Stream(Step),
     Child(NodeIdx, u32, RunId),
     Seeds(NodeIdx, u32),
@@ -313,7 +319,7 @@ impl Cluster {
         self.now = self.now.max(at);
         match happening {
             Happening::Timer(node, boot) => self.timer_fires(node, boot),
-            Happening::Arrival { from, to, boot, bytes } => self.arrive(from, to, boot, bytes),
+            Happening::Arrival { from, to, origin, bytes } => self.arrive(from, to, origin, bytes),
             Happening::Stream(step) => self.stream_step(step),
             Happening::Child(node, boot, run) => self.feed(node, boot, Input::Child(run)),
             Happening::Seeds(node, boot) => self.feed(node, boot, Input::Seeds),
@@ -536,25 +542,25 @@ impl Cluster {
         if self.options.capture {
             self.captured.push(Datagram { sent: self.now, from, to, bytes: bytes.clone() });
         }
-        let boot = self.slots[from.0].boots;
+        let origin = Origin { boot: self.slots[from.0].boots, counts: true };
         match self.verdict(from, to, false, &bytes) {
-            Treatment::Pass => self.travel(from, to, boot, Duration::ZERO, bytes),
-            Treatment::Delay(extra) => self.travel(from, to, boot, extra, bytes),
+            Treatment::Pass => self.travel(from, to, origin, Duration::ZERO, bytes),
+            Treatment::Delay(extra) => self.travel(from, to, origin, extra, bytes),
             Treatment::Drop => self.traffic.datagrams_lost += 1,
-            Treatment::Hold => self.held.push(faults::Held::Datagram { from, to, boot, bytes }),
+            Treatment::Hold => self.held.push(faults::Held::Datagram { from, to, origin, bytes }),
             Treatment::Again(later) => {
                 self.traffic.replayed += 1;
-                self.travel(from, to, NO_LIFE, later, bytes.clone());
-                self.travel(from, to, boot, Duration::ZERO, bytes);
+                self.travel(from, to, Origin { counts: false, ..origin }, later, bytes.clone());
+                self.travel(from, to, origin, Duration::ZERO, bytes);
             }
             Treatment::Duplicate(copies) => {
-                (0..copies).for_each(|_| self.travel(from, to, boot, Duration::ZERO, bytes.clone()));
-                self.travel(from, to, boot, Duration::ZERO, bytes);
+                (0..copies).for_each(|_| self.travel(from, to, origin, Duration::ZERO, bytes.clone()));
+                self.travel(from, to, origin, Duration::ZERO, bytes);
             }
         }
     }
 
-    fn travel(&mut self, from: NodeIdx, to: NodeIdx, boot: u32, extra: Duration, mut bytes: Vec<u8>) {
+    fn travel(&mut self, from: NodeIdx, to: NodeIdx, origin: Origin, extra: Duration, mut bytes: Vec<u8>) {
         let Arrival { after, again, replay, mut damage } = match self.network.datagram(self.now, from, to, bytes.len())
         {
             Fate::Lost(to) => return self.traffic.lost(to),
@@ -563,13 +569,14 @@ impl Cluster {
         let sent = self.now + extra;
         if let Some(again) = again {
             self.traffic.duplicated += 1;
-            self.queue.push(sent + again, Happening::Arrival { from, to, boot, bytes: bytes.clone() });
+            self.queue.push(sent + again, Happening::Arrival { from, to, origin, bytes: bytes.clone() });
         }
         if let Some(replay) = replay {
             self.traffic.replayed += 1;
-            self.queue.push(sent + replay, Happening::Arrival { from, to, boot: NO_LIFE, bytes: bytes.clone() });
+            let origin = Origin { counts: false, ..origin };
+            self.queue.push(sent + replay, Happening::Arrival { from, to, origin, bytes: bytes.clone() });
         }
-        let boot = if damage.is_some() { NO_LIFE } else { boot };
+        let origin = Origin { counts: origin.counts && damage.is_none(), ..origin };
         if let Some(damage) = damage.take() {
             damage.apply(&mut bytes);
             *match damage {
@@ -577,19 +584,25 @@ impl Cluster {
                 Damage::Truncated(_) => &mut self.traffic.truncated,
             } += 1;
         }
-        self.queue.push(sent + after, Happening::Arrival { from, to, boot, bytes });
+        self.queue.push(sent + after, Happening::Arrival { from, to, origin, bytes });
     }
 
-    fn arrive(&mut self, from: NodeIdx, to: NodeIdx, boot: u32, bytes: Vec<u8>) {
+    fn arrive(&mut self, from: NodeIdx, to: NodeIdx, origin: Origin, bytes: Vec<u8>) {
         // A cut made while it was on its way stops it too, or a scripted cut would leak.
         if self.network.is_cut(from, to, Class::Datagrams) {
             return self.traffic.lost(LostTo::Cut);
         }
         if self.network.is_clogged(from, to) {
-            return self.wait_for_unclogging(from, to, boot, bytes);
+            return self.wait_for_unclogging(from, to, origin, bytes);
         }
         let recipient = self.recipient(to);
-        self.note_contact(from, boot, recipient);
+        if origin.counts {
+            self.note_contact(from, origin.boot, recipient);
+        }
+        let sender = &self.slots[from.0];
+        if sender.state == NodeState::Up && sender.boots != origin.boot {
+            self.history.note_moment(FaultKind::Ghost(from), self.now);
+        }
         self.deliver(self.slots[from.0].addr, recipient, bytes);
     }
 

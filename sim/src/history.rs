@@ -85,6 +85,9 @@ pub enum FaultKind {
     Twin(NodeIdx, NodeIdx),
     /// The clock of the process goes forward at once: a moment.
     ClockJump(NodeIdx),
+    /// Something that an earlier process at the address of the node sent is heard only now: a moment. Where everybody
+    /// who knew that process is gone too, it may pass for the newer one.
+    Ghost(NodeIdx),
     /// Links lose datagrams.
     Loss(f64),
     /// All links are worse, beyond mere loss, than those of a good local network.
@@ -122,6 +125,11 @@ impl History {
         self.faults.push(Fault { kind, from: now, to: None });
     }
 
+    /// A fault that is over at once.
+    pub(crate) fn note_moment(&mut self, kind: FaultKind, now: Time) {
+        self.faults.push(Fault { kind, from: now, to: Some(now) });
+    }
+
     pub(crate) fn end_faults(&mut self, now: Time, ends: impl Fn(FaultKind) -> bool) {
         for fault in self.faults.iter_mut().filter(|fault| fault.to.is_none() && ends(fault.kind)) {
             fault.to = Some(now);
@@ -150,7 +158,7 @@ impl Fault {
             | FaultKind::Degraded(from, to)
             | FaultKind::Sifted(from, to) => from == node || to == node,
             FaultKind::Twin(one, other) => one == node || other == node,
-            FaultKind::Paused(at) | FaultKind::Slow(at) | FaultKind::ClockJump(at) => at == node,
+            FaultKind::Paused(at) | FaultKind::Slow(at) | FaultKind::ClockJump(at) | FaultKind::Ghost(at) => at == node,
             FaultKind::Loss(_) | FaultKind::Weather(_) => false,
         }
     }

@@ -63,7 +63,7 @@ impl<'a> Knowledge<'a> {
                 | FaultKind::Sifted(a, b) => {
                     cuts.entry((a.min(b), a.max(b))).or_default().push(span);
                 }
-                FaultKind::Paused(node) | FaultKind::Slow(node) | FaultKind::ClockJump(node) => {
+                FaultKind::Paused(node) | FaultKind::Slow(node) | FaultKind::ClockJump(node) | FaultKind::Ghost(node) => {
                     pauses.entry(node).or_default().push(span);
                 }
                 FaultKind::Twin(one, other) => {
@@ -246,6 +246,7 @@ mod tests {
             (FaultKind::Slow(b), 17),
             (FaultKind::Twin(b, NodeIdx(3)), 77),
             (FaultKind::ClockJump(a), 17),
+            (FaultKind::Ghost(b), 17),
             (FaultKind::Loss(0.5), 13),
             (FaultKind::Weather(link.severity()), 13),
             (FaultKind::Weather(Link { burst_loss: 0.9, ..link }.severity()), 17),

@@ -92,6 +92,7 @@ fn struck(history: &History) -> BTreeMap<&'static str, u64> {
         "fault_slow",
         "fault_twin",
         "fault_clock_jump",
+        "fault_ghost",
         "fault_loss",
         "fault_weather",
         "fault_crash",
@@ -109,6 +110,7 @@ fn struck(history: &History) -> BTreeMap<&'static str, u64> {
         FaultKind::Slow(_) => "fault_slow",
         FaultKind::Twin(..) => "fault_twin",
         FaultKind::ClockJump(_) => "fault_clock_jump",
+        FaultKind::Ghost(_) => "fault_ghost",
         FaultKind::Loss(_) => "fault_loss",
         FaultKind::Weather(_) => "fault_weather",
     });

@@ -31,6 +31,7 @@ pub(crate) fn fault_name(kind: FaultKind) -> &'static str {
         FaultKind::Slow(_) => "slow",
         FaultKind::Twin(..) => "twin",
         FaultKind::ClockJump(_) => "clock jump",
+        FaultKind::Ghost(_) => "ghost",
         FaultKind::Loss(_) => "loss",
         FaultKind::Weather(_) => "weather",
     }
@@ -44,7 +45,9 @@ pub(crate) fn fault_nodes(kind: FaultKind) -> Vec<NodeIdx> {
         | FaultKind::Degraded(from, to)
         | FaultKind::Sifted(from, to) => vec![from, to],
         FaultKind::Twin(one, other) => vec![one, other],
-        FaultKind::Paused(node) | FaultKind::Slow(node) | FaultKind::ClockJump(node) => vec![node],
+        FaultKind::Paused(node) | FaultKind::Slow(node) | FaultKind::ClockJump(node) | FaultKind::Ghost(node) => {
+            vec![node]
+        }
         FaultKind::Loss(_) | FaultKind::Weather(_) => Vec::new(),
     }
 }
@@ -76,6 +79,7 @@ pub(crate) fn fault(cluster: &Cluster, kind: FaultKind) -> String {
         FaultKind::Slow(node) => format!("{} is overloaded", name(node)),
         FaultKind::Twin(one, _) => format!("a second process has the address of {}", name(one)),
         FaultKind::ClockJump(node) => format!("the clock of {} jumps", name(node)),
+        FaultKind::Ghost(node) => format!("something from an earlier life of {} is heard", name(node)),
         FaultKind::Loss(loss) => format!("links lose {:.0} % of the datagrams", loss * 100.0),
         FaultKind::Weather(severity) => format!(
             "all links are bad: up to {:.0} % lost, up to {} late",

@@ -238,8 +238,14 @@ impl Node {
         match self.cx.outputs.front() {
             None => self.cx.sites.outputs_taken(),
             Some(Output::Reply { .. }) => {}
-            Some(_) if !self.has_left && self.cx.sites.withholds_output() => return None,
-            Some(_) => {}
+            Some(_) if self.has_left => {}
+            Some(_) => {
+                let outputs = &self.cx.outputs;
+                let holds_news = || outputs.iter().any(|output| matches!(output, Output::Event { .. }));
+                if self.cx.sites.withholds_output(holds_news) {
+                    return None;
+                }
+            }
         }
         self.cx.outputs.pop_front()
     }

@@ -163,10 +163,11 @@ impl Sites {
         }
     }
 
-    /// Whether the next output has to wait for the next input.
+    /// Whether the next output has to wait for the next input. Never where news for the users are among them: what
+    /// they say happened must not seem to have happened after what it caused elsewhere.
     #[inline]
-    pub(crate) fn withholds_output(&mut self) -> bool {
-        if self.portion == Portion::Any && self.fires(Site::SplitOutputs) {
+    pub(crate) fn withholds_output(&mut self, holds_news: impl FnOnce() -> bool) -> bool {
+        if self.portion == Portion::Any && self.fires(Site::SplitOutputs) && !holds_news() {
             self.portion = Portion::Withheld;
         }
         self.is_withholding()

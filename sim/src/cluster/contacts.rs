@@ -45,9 +45,9 @@ impl Cluster {
         self.contacts.first(from, to, since)
     }
 
-    /// Notes that something that this life of a node sent has arrived. Life 0 is none.
+    /// Notes that something that this life of a node sent has arrived.
     pub(super) fn note_contact(&mut self, from: NodeIdx, boot: u32, to: NodeIdx) {
-        let counts = boot != 0 && self.slots[from.0].boots == boot && self.slots[to.0].state == NodeState::Up;
+        let counts = self.slots[from.0].boots == boot && self.slots[to.0].state == NodeState::Up;
         if self.options.contacts && counts {
             self.contacts.note(from, to, self.now);
         }

@@ -7,7 +7,7 @@ use haulout::proto::{Birth, InstanceId, Node};
 use haulout::{Config, Security};
 
 use super::options::address;
-use super::{Clock, Cluster, NodeOptions, NodeState, Process, Resume, Slot};
+use super::{Clock, Cluster, NodeOptions, NodeState, Origin, Process, Resume, Slot};
 use crate::NodeIdx;
 use crate::history::{FaultKind, Life, LifeEnd};
 use crate::random::{Random, Range};
@@ -50,7 +50,7 @@ pub(super) type Hook = Box<dyn FnMut(Packet<'_>) -> Treatment>;
 
 /// What waits for its release.
 pub(super) enum Held {
-    Datagram { from: NodeIdx, to: NodeIdx, boot: u32, bytes: Vec<u8> },
+    Datagram { from: NodeIdx, to: NodeIdx, origin: Origin, bytes: Vec<u8> },
     Frame(End, Vec<u8>),
     Close(End),
 }
@@ -265,8 +265,7 @@ impl Cluster {
         process.clock.jump(by);
         let runs = slot.state == NodeState::Up;
         self.trace.show(self.now, node, "clock jump", &by);
-        self.history.begin_fault(FaultKind::ClockJump(node), self.now);
-        self.history.end_faults(self.now, |kind| kind == FaultKind::ClockJump(node));
+        self.history.note_moment(FaultKind::ClockJump(node), self.now);
         if runs {
             self.plan_timer(node);
         }
@@ -302,7 +301,7 @@ impl Cluster {
     pub fn release(&mut self) {
         for held in std::mem::take(&mut self.held) {
             match held {
-                Held::Datagram { from, to, boot, bytes } => self.travel(from, to, boot, Duration::ZERO, bytes),
+                Held::Datagram { from, to, origin, bytes } => self.travel(from, to, origin, Duration::ZERO, bytes),
                 Held::Frame(end, bytes) => {
                     self.with_streams(|streams, world| streams.send(world, end, Duration::ZERO, bytes));
                 }

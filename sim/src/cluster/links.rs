@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Cluster, Happening};
+use super::{Cluster, Happening, Origin};
 use crate::NodeIdx;
 use crate::history::FaultKind;
 use crate::network::{Class, Link, LostTo};
@@ -17,7 +17,7 @@ pub(super) type Clogs = BTreeMap<(NodeIdx, NodeIdx), Vec<Waiting>>;
 pub(super) struct Waiting {
     from: NodeIdx,
     to: NodeIdx,
-    boot: u32,
+    origin: Origin,
     bytes: Vec<u8>,
 }
 
@@ -101,20 +101,20 @@ impl Cluster {
         }
         self.trace.show(self.now, from, "unclogged", &to);
         self.history.end_faults(self.now, |kind| kind == FaultKind::Clogged(from, to));
-        for Waiting { from, to, boot, bytes } in self.clogs.remove(&self.machines(from, to)).unwrap_or_default() {
-            self.queue.push(self.now, Happening::Arrival { from, to, boot, bytes });
+        for Waiting { from, to, origin, bytes } in self.clogs.remove(&self.machines(from, to)).unwrap_or_default() {
+            self.queue.push(self.now, Happening::Arrival { from, to, origin, bytes });
         }
         self.with_streams(|streams, world| streams.unclogged(world, from, to));
     }
 
     /// A datagram waits until its link is unclogged, if there is room for it.
-    pub(super) fn wait_for_unclogging(&mut self, from: NodeIdx, to: NodeIdx, boot: u32, bytes: Vec<u8>) {
+    pub(super) fn wait_for_unclogging(&mut self, from: NodeIdx, to: NodeIdx, origin: Origin, bytes: Vec<u8>) {
         let waiting = self.clogs.entry(self.machines(from, to)).or_default();
         let size: usize = waiting.iter().map(|waiting| waiting.bytes.len()).sum();
         if size + bytes.len() > CLOG_BYTES_MAX {
             self.traffic.lost(LostTo::Queue);
         } else {
-            waiting.push(Waiting { from, to, boot, bytes });
+            waiting.push(Waiting { from, to, origin, bytes });
         }
     }
 
