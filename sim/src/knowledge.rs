@@ -63,7 +63,10 @@ impl<'a> Knowledge<'a> {
                 | FaultKind::Sifted(a, b) => {
                     cuts.entry((a.min(b), a.max(b))).or_default().push(span);
                 }
-                FaultKind::Paused(node) | FaultKind::Slow(node) | FaultKind::ClockJump(node) | FaultKind::Ghost(node) => {
+                FaultKind::Paused(node)
+                | FaultKind::Slow(node)
+                | FaultKind::ClockJump(node)
+                | FaultKind::Ghost(node) => {
                     pauses.entry(node).or_default().push(span);
                 }
                 FaultKind::Twin(one, other) => {

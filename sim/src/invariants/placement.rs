@@ -65,7 +65,10 @@ impl<'a> Runs<'a> {
             let by = members.iter().find(|member| member.instance == run.instance);
             by.into_iter().for_each(|member| declined.entry(&run.id).or_default().push((run, member)));
         }
-        Runs { alive: runs.iter().filter(|run| run.is_alive()).map(|run| (&run.id, run)).collect(), declined }
+        // Whoever is cut off to the end may run another life of it.
+        let is_ours = |run: &&Run| members.iter().any(|member| member.instance == run.instance);
+        let alive = runs.iter().filter(|run| run.is_alive()).filter(is_ours).map(|run| (&run.id, run)).collect();
+        Runs { alive, declined }
     }
 
     /// Who declined the life that a run belongs to, for each life that it may be, first that which it was started for:

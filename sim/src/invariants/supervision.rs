@@ -72,8 +72,8 @@ impl Intensity {
 }
 
 /// A failed run is restarted at once at most `max_restarts` times per window; otherwise, and after a failed start, only
-/// after a pause that doubles. Counted per node while it holds the child: consecutive runs of one life. A pause is as
-/// long as the clock of its node says, which drifts and may jump.
+/// after a pause that doubles. Counted per node while it holds the child: consecutive runs of one life. A pause and a
+/// window are as long as the clock of their node says, which drifts and may jump.
 fn restarts_are_rare_or_late(facts: &Facts<'_>, drift_ppm: impl Fn(NodeIdx) -> i32) -> Result<(), Violation> {
     let backoff = (facts.bounds.backoff_min, facts.bounds.backoff_max);
     let mut last: BTreeMap<(InstanceId, ScopeId, &ChildId), (&Run, Intensity)> = BTreeMap::new();
@@ -86,11 +86,12 @@ fn restarts_are_rare_or_late(facts: &Facts<'_>, drift_ppm: impl Fn(NodeIdx) -> i
             intensity = counted;
             let gap = by_clock(run.began.since(ended), drift_ppm(run.node));
             let gap_min = intensity.gap_min(before, ended, backoff);
+            let counted_since = intensity.at_once.front().map_or(before.began, |first| before.began.min(*first));
             // Whoever lost a backing-off child to another node and got it back began to count anew.
             let may_have_moved =
                 || facts.disturbed(ended - facts.bounds.reach, run.began) || newcomers(facts, ended, run.began);
             let jumped = || {
-                let mut jumps = facts.history.faults_between(ended, run.began);
+                let mut jumps = facts.history.faults_between(counted_since, run.began);
                 jumps.any(|fault| fault.kind == FaultKind::ClockJump(run.node))
             };
             if gap < gap_min && !(intensity.pauses > 0 && may_have_moved()) && !jumped() {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use haulout::ChildSpec;
+use haulout::proto::InstanceId;
 
 use super::*;
 use crate::bounds::Bounds;
@@ -90,5 +91,13 @@ fn a_run_belongs_to_the_life_it_was_started_for_or_to_a_later_one_that_somebody_
     assert_eq!(names(&[declined(1, 4), alive.clone()]), std::slice::from_ref(&empty), "an earlier life is over");
     assert_eq!(names(&[declined(1, 5), alive.clone()]), [["b".to_owned()]], "its own");
     assert_eq!(names(&[declined(1, 8), alive.clone()]), [empty.clone(), vec!["b".to_owned()]], "a later one");
-    assert_eq!(names(&[declined(0, 5), alive]), [empty], "who runs it has declined another of that birth");
+    assert_eq!(
+        names(&[declined(0, 5), alive.clone()]),
+        [empty.clone()],
+        "who runs it has declined another of that birth"
+    );
+    let mut apart = run(&members[0], 4, 9, None);
+    apart.instance = InstanceId::new(1);
+    let alive_here = |runs: &[Run]| Runs::new(runs, members).alive.get(&children[0].id).map(|run| run.epoch.birth);
+    assert_eq!(alive_here(&[alive, apart]), Some(5), "who is no member may run another life of it");
 }

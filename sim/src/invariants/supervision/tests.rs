@@ -20,7 +20,14 @@ fn failing(child: &ChildSpec, runs: &[(u64, u64)]) -> Hand {
 fn restarts_beyond_the_limit_wait_and_each_time_longer() {
     let check = |runs: &[(u64, u64)]| restarts_are_rare_or_late(&failing(&spec("x"), runs).facts(), |_| 0).is_err();
     assert!(!check(&[(10, 11), (11, 12), (12, 13), (13, 14), (17, 18)]), "three at once, then a pause");
-    assert!(check(&[(10, 11), (11, 12), (12, 13), (13, 14), (14, 15)]), "a fourth at once");
+    let fourth = [(10, 11), (11, 12), (12, 13), (13, 14), (14, 15)];
+    assert!(check(&fourth), "a fourth at once");
+    for (jump, excuses) in [(9, false), (11, true), (14, true)] {
+        let mut hand = failing(&spec("x"), &fourth);
+        hand.fault(FaultKind::ClockJump(NodeIdx(0)), jump, jump);
+        let judged = restarts_are_rare_or_late(&hand.facts(), |_| 0);
+        assert_eq!(judged.is_ok(), excuses, "to its clock the window may be over: it jumps at {jump}");
+    }
     assert!(!check(&[(10, 13), (13, 16), (16, 19), (19, 22), (22, 25)]), "fewer than three in five seconds");
     assert!(check(&[(10, 11), (11, 12), (12, 13), (13, 14), (17, 18), (21, 22)]), "the second pause is no longer");
     assert!(!check(&[(10, 11), (11, 12), (12, 13), (13, 14), (17, 18), (24, 25)]));
