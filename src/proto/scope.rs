@@ -539,11 +539,17 @@ impl Scope {
             // A run may have been told of before its member was.
             self.dirty.extend(self.watchers.keys().cloned());
         }
-        while let Some(key) = self.dirty.pop() {
-            self.reconcile(cx, &key);
-            self.tell_watchers(cx, &key);
+        loop {
+            while let Some(key) = self.dirty.pop() {
+                self.reconcile(cx, &key);
+                self.tell_watchers(cx, &key);
+            }
+            // Whoever has nobody to ask starts at once, or finds that there is nothing to start.
+            self.ask_more(cx);
+            if self.dirty.is_empty() {
+                break;
+            }
         }
-        self.ask_more(cx);
     }
 
     /// Of two live members with one name the one that came later owns nothing.

@@ -2,7 +2,7 @@
 
 use haulout::proto::StartChild;
 use haulout::{ChildState, Event, Outcome, Restart};
-use haulout_sim::{Cluster, NodeIdx, Plan, Range, Start};
+use haulout_sim::{Cluster, NodeIdx, Options, Plan, Range, Start};
 
 use crate::support::*;
 
@@ -227,6 +227,24 @@ fn a_temporary_child_is_not_restarted_when_its_node_dies() {
         cluster.run_for(DETECTION_MAX);
         cluster.converge_to(REST, &[]);
         assert_eq!(runs(&cluster, "child").len(), 1, "seed {seed}");
+    }
+}
+
+/// Goal: whoever is left alone finishes what that means for its children at once, and leaves nothing to the next input.
+/// Method: timers are late, so that a death and an audit often fall into one input; the audit finds nothing to repair.
+#[test]
+fn temporary_children_are_done_at_once_on_the_last_node() {
+    for seed in 0..40 {
+        let mut options = Options { timer_lateness: Range::millis(0, 40), ..Options::seeded(seed) };
+        options.config.sync_interval = millis(100);
+        let mut cluster = cluster_with(options, 2);
+        for child in ids(8) {
+            start(&mut cluster, A, spec(&child).restart(Restart::Temporary));
+        }
+        cluster.run_for(SOON);
+        cluster.crash(B);
+        cluster.run_for(DETECTION_MAX);
+        assert_eq!(cluster.stats(A).audit_repairs, 0, "seed {seed}");
     }
 }
 
