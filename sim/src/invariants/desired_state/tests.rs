@@ -1,9 +1,10 @@
 //! Hand-made calls and runs: what must be there, what must not, what may not have been answered?
 
-use haulout::Outcome;
+use haulout::{Event, Outcome};
 
-use super::super::testing::{Hand, spec};
+use super::super::testing::{Hand, at, spec};
 use super::*;
+use crate::history::FaultKind;
 
 /// Everybody who may be in the core.
 const ALL: [NodeIdx; 3] = [NodeIdx(0), NodeIdx(1), NodeIdx(2)];
@@ -147,4 +148,73 @@ fn a_run_has_a_spec_that_somebody_asked_for_before() {
     assert!(check(late.run("x", 0, 101, 0).start(1, "x", 102)));
     let mut refused = Hand::new(2);
     assert!(check(refused.run("x", 0, 101, 0).ask_start(1, "x", 90, Some(Reply::Started(Ok(false))))));
+}
+
+/// Goal: a start-up child needs no start to be there, and is gone once somebody removed it. Method: the same child listed
+/// or not, terminated or not, brought along or not.
+#[test]
+fn a_startup_child_stands_until_somebody_terminates_it() {
+    let child = spec("x");
+    let judge = |hand: &Hand, is_listed: bool, is_startup: bool| {
+        let listed = if is_listed { BTreeSet::from([child.id()]) } else { BTreeSet::new() };
+        let startup = if is_startup { std::slice::from_ref(child.id()) } else { &[] };
+        let end = AtEnd { listed, startup, core: &ALL };
+        let facts = hand.facts();
+        (acknowledged_starts_stand(&facts, &end).is_err(), terminated_children_are_gone(&facts, &end).is_err())
+    };
+    let mut hand = Hand::new(3);
+    assert_eq!(judge(&hand, true, false), (false, true), "nobody started it");
+    assert_eq!(judge(&hand, true, true), (false, false));
+    assert_eq!(judge(&hand, false, true), (true, false), "nobody ended it");
+    hand.terminate(1, "x", 200);
+    assert_eq!(judge(&hand, true, true), (false, true), "it is back");
+    assert_eq!(judge(&hand, false, true), (false, false));
+}
+
+/// Goal: who takes over after a crash has heard from the terminator. Method: node 1 dies with the child that node 0 has
+/// terminated before, and node 2 runs it again; then the same with each thing changed that leaves it open.
+#[test]
+fn nobody_takes_over_what_a_member_knows_to_be_over() {
+    let taken_over = |terminated: u64, counts: bool| {
+        let mut hand = Hand::new(3);
+        hand.start(0, "x", 100).run("x", 1, 101, 0).terminate(0, "x", terminated);
+        hand.journal.end(0, at(250), Ending::Killed);
+        hand.crash(1, 250);
+        if counts {
+            hand.up(2, 0, 1);
+        }
+        hand.run("x", 2, 300, 0);
+        hand
+    };
+    let check = |hand: &Hand| takers_ask_anew(&hand.facts()).is_err();
+    assert!(check(&taken_over(200, true)));
+    assert!(!check(&taken_over(260, true)), "it ended after the crash");
+    assert!(!check(&taken_over(200, false)), "the taker did not count the terminator");
+    assert!(!check(taken_over(200, true).down(2, 0, 280)), "nor at the time");
+    let mut silent = taken_over(200, true);
+    let run = silent.journal.runs()[1].clone();
+    silent.tell(2, 300, Event::StartedUnconfirmed { id: run.id, epoch: run.epoch, silent: Vec::new() });
+    assert!(!check(&silent), "the terminator did not answer");
+}
+
+/// Goal: who joins has learnt what is there before it accepts anything. Method: node 2 comes at 300 and is asked to start
+/// what node 0 has started before.
+#[test]
+fn a_newcomer_accepts_nothing_anew_that_everybody_knows() {
+    let joined = |first: u64, fresh: bool| {
+        let mut hand = Hand::new(3);
+        hand.history.lives[2].from = at(300);
+        hand.start(0, "x", first).ask_start(2, "x", 310, Some(Reply::Started(Ok(fresh))));
+        hand
+    };
+    let check = |hand: &Hand| newcomers_know(&hand.facts()).is_err();
+    assert!(check(&joined(100, true)));
+    assert!(!check(&joined(100, false)), "it knew");
+    assert!(!check(&joined(299, true)), "acknowledged only when it came");
+    assert!(!check(joined(100, true).fault(FaultKind::Paused(NodeIdx(2)), 302, 305)), "a fault touched it");
+    assert!(!check(joined(100, true).fault(FaultKind::Slow(NodeIdx(1)), 90, 400)), "or one that it may have asked");
+    let mut ended = Hand::new(3);
+    ended.history.lives[2].from = at(300);
+    ended.start(0, "x", 100).terminate(1, "x", 200).start(2, "x", 310);
+    assert!(!check(&ended), "it was over");
 }
