@@ -14,7 +14,7 @@ mod traffic;
 mod twins;
 
 use std::cell::OnceCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -141,9 +141,10 @@ pub struct Datagram {
     pub bytes: Vec<u8>,
 }
 
-/// Where a datagram is from.
+/// Where a datagram is from, and of when.
 #[derive(Clone, Copy, Debug)]
 struct Origin {
+    sent: Time,
     /// The life of the sender.
     boot: u32,
     /// Whether its arrival shows that the two can talk: late copies and damaged ones do not.
@@ -542,7 +543,7 @@ impl Cluster {
         if self.options.capture {
             self.captured.push(Datagram { sent: self.now, from, to, bytes: bytes.clone() });
         }
-        let origin = Origin { boot: self.slots[from.0].boots, counts: true };
+        let origin = Origin { sent: self.now, boot: self.slots[from.0].boots, counts: true };
         match self.verdict(from, to, false, &bytes) {
             Treatment::Pass => self.travel(from, to, origin, Duration::ZERO, bytes),
             Treatment::Delay(extra) => self.travel(from, to, origin, extra, bytes),
@@ -598,12 +599,18 @@ impl Cluster {
         let recipient = self.recipient(to);
         if origin.counts {
             self.note_contact(from, origin.boot, recipient);
-        }
-        let sender = &self.slots[from.0];
-        if sender.state == NodeState::Up && sender.boots != origin.boot {
-            self.history.note_moment(FaultKind::Ghost(from), self.now);
+        } else {
+            self.note_ghosts(origin.sent);
         }
         self.deliver(self.slots[from.0].addr, recipient, bytes);
+    }
+
+    /// Something is heard again that was sent so long ago: it may tell of lives that are over.
+    fn note_ghosts(&mut self, sent: Time) {
+        let later = self.history.lives.iter().rev().take_while(|life| life.from > sent);
+        let restarted: BTreeSet<NodeIdx> =
+            later.map(|life| life.node).filter(|node| self.slots[node.0].boots > 1).collect();
+        restarted.into_iter().for_each(|node| self.history.note_moment(FaultKind::Ghost(node), self.now));
     }
 
     fn deliver(&mut self, from: SocketAddr, to: NodeIdx, bytes: Vec<u8>) {

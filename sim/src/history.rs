@@ -85,8 +85,8 @@ pub enum FaultKind {
     Twin(NodeIdx, NodeIdx),
     /// The clock of the process goes forward at once: a moment.
     ClockJump(NodeIdx),
-    /// Something that an earlier process at the address of the node sent is heard only now: a moment. Where everybody
-    /// who knew that process is gone too, it may pass for the newer one.
+    /// Something from before the node was restarted is heard again: a moment. Where everybody who knew the end of its
+    /// former life is gone too, that one may pass for the newer.
     Ghost(NodeIdx),
     /// Links lose datagrams.
     Loss(f64),

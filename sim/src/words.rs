@@ -79,7 +79,7 @@ pub(crate) fn fault(cluster: &Cluster, kind: FaultKind) -> String {
         FaultKind::Slow(node) => format!("{} is overloaded", name(node)),
         FaultKind::Twin(one, _) => format!("a second process has the address of {}", name(one)),
         FaultKind::ClockJump(node) => format!("the clock of {} jumps", name(node)),
-        FaultKind::Ghost(node) => format!("something from an earlier life of {} is heard", name(node)),
+        FaultKind::Ghost(node) => format!("something from before {} was restarted is heard again", name(node)),
         FaultKind::Loss(loss) => format!("links lose {:.0} % of the datagrams", loss * 100.0),
         FaultKind::Weather(severity) => format!(
             "all links are bad: up to {:.0} % lost, up to {} late",
