@@ -78,6 +78,8 @@ impl Trio {
         while !trio.nodes.iter().all(|node| node.is_quiet() && node.active().len() == 2) {
             trio.round(Duration::from_millis(1));
         }
+        // Beyond the time in which newcomers are compared with at once.
+        (0..3_000).for_each(|_| trio.round(Duration::from_millis(1)));
         trio
     }
 
@@ -103,15 +105,21 @@ impl Trio {
     }
 
     fn drain(&mut self, index: usize) {
+        while self.drain_once(index) {}
+    }
+
+    /// Takes everything that a node has to say, then tells it of the children that it started; whether there were any.
+    fn drain_once(&mut self, index: usize) -> bool {
         let now = self.now;
         let node_of = |addr: SocketAddr| (0..3).find(|&node| Trio::addr(node) == addr);
+        let mut started = Vec::new();
         loop {
             while let Some(transmit) = self.nodes[index].poll_transmit(now) {
                 if let Some(to) = node_of(transmit.to) {
                     self.inboxes[to].push_back(Packet::Datagram(Trio::addr(index), transmit.bytes.to_vec()));
                 }
             }
-            let Some(output) = self.nodes[index].poll_output() else { return };
+            let Some(output) = self.nodes[index].poll_output() else { break };
             match output {
                 Output::Connect { conn, to } => {
                     let to = node_of(to).expect("only the three are dialled");
@@ -126,13 +134,15 @@ impl Trio {
                     let (to, other) = self.ends[&(index, conn)];
                     self.inboxes[to].push_back(Packet::Stream(other, None, bytes));
                 }
-                Output::StartChild(start) => self.nodes[index].handle_child(now, start.run, ChildEvent::Started),
+                Output::StartChild(start) => started.push(start.run),
                 Output::Event { event: haulout::Event::ChildStarted { .. }, .. } => self.running += 1,
                 Output::Reply { reply: Reply::Started(_), .. } => self.replies += 1,
                 Output::ResolveSeeds => self.nodes[index].handle_seeds(now, &[Trio::addr(0)]),
                 _ => {}
             }
         }
+        started.iter().for_each(|&run| self.nodes[index].handle_child(now, run, ChildEvent::Started));
+        !started.is_empty()
     }
 }
 
