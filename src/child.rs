@@ -3,6 +3,7 @@
 //! Plain data. How a child *runs* is in [`crate::runtime`]; who runs it is decided in `proto`.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,10 @@ pub const NAME_BYTES_MAX: usize = 255;
 /// The largest serialized argument of a child, in bytes. It must fit, with its id and kind, into one stream frame
 /// many times over, so that one spec never holds up the others.
 pub const ARGS_BYTES_MAX: usize = 64 * 1024;
+/// The most labels that a spec may ask of a node.
+pub const NODE_SELECTOR_MAX: usize = 8;
+/// The most bytes that all of them may have.
+const NODE_SELECTOR_BYTES_MAX: usize = 1024;
 
 /// The name of a child, unique in its scope: 1 to 255 bytes chosen by the user.
 ///
@@ -223,6 +228,41 @@ pub struct Spec {
     pub max_restarts: u32,
     /// The window in which restarts are counted.
     pub max_restart_window: Duration,
+    /// The labels that a node must have to run it, in order. Empty: any node that knows its kind may.
+    pub node_selector: NodeSelector,
+}
+
+/// Labels and the values that a node must have given them, ordered by label.
+pub type NodeSelector = Box<[(Box<str>, Box<str>)]>;
+
+impl Spec {
+    /// Whether a node with these labels may run it. Costs a comparison per pair, of at most 8 and 16 labels.
+    pub fn selects(&self, labels: &[(String, String)]) -> bool {
+        let has = |(key, value): &(Box<str>, Box<str>)| {
+            labels.iter().any(|(label, text)| **key == **label && **value == **text)
+        };
+        self.node_selector.iter().all(has)
+    }
+
+    /// What this node would not have let through, and somebody else has sent.
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.args.len() > ARGS_BYTES_MAX || selector_error(&self.node_selector).is_some()
+    }
+
+    /// The bytes of what users chose freely, besides its kind.
+    pub(crate) fn payload_bytes(&self) -> usize {
+        self.args.len() + selector_bytes(&self.node_selector)
+    }
+}
+
+fn selector_bytes(selector: &NodeSelector) -> usize {
+    selector.iter().map(|(key, value)| key.len() + value.len()).sum()
+}
+
+fn selector_error(selector: &NodeSelector) -> Option<SpecError> {
+    let bytes = selector_bytes(selector);
+    let fits = selector.len() <= NODE_SELECTOR_MAX && bytes <= NODE_SELECTOR_BYTES_MAX;
+    (!fits).then_some(SpecError::NodeSelector { labels: selector.len(), bytes })
 }
 
 /// What a user asks for: a child id, what runs it, with which arguments and policies.
@@ -262,6 +302,7 @@ impl ChildSpec {
             shutdown: Shutdown::default(),
             max_restarts: 3,
             max_restart_window: Duration::from_secs(5),
+            node_selector: NodeSelector::default(),
         };
         Ok(ChildSpec { id: id.try_into()?, spec })
     }
@@ -287,6 +328,35 @@ impl ChildSpec {
         self.spec.max_restarts = restarts;
         self.spec.max_restart_window = window;
         self
+    }
+
+    /// Lets the child run only on nodes that have all of these labels, with these values, in its scope
+    /// ([`ScopeBuilder::label`](crate::ScopeBuilder::label)). Default: none, so that any node that knows its kind may.
+    /// While no live node has them the child is [`Unplaced`](crate::Unplaced). Of a label that is named twice the last
+    /// value counts.
+    ///
+    /// What it costs: the labels travel with the spec, and every placement of such a child compares them.
+    ///
+    /// ```
+    /// use haulout::ChildSpec;
+    ///
+    /// let spec = ChildSpec::raw("render-7", "renderer", Vec::new())?.node_selector([("gpu", "yes"), ("zone", "b")])?;
+    /// assert!(spec.spec().selects(&[("zone".into(), "b".into()), ("gpu".into(), "yes".into())]));
+    /// assert!(!spec.spec().selects(&[("gpu".into(), "yes".into())]));
+    /// # Ok::<(), haulout::SpecError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`SpecError::NodeSelector`] for more than 8 labels, or more than 1,024 bytes of them.
+    pub fn node_selector<K, V>(mut self, labels: impl IntoIterator<Item = (K, V)>) -> Result<Self, SpecError>
+    where
+        K: Into<Box<str>>,
+        V: Into<Box<str>>,
+    {
+        let labels: BTreeMap<Box<str>, Box<str>> =
+            labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+        self.spec.node_selector = labels.into_iter().collect();
+        selector_error(&self.spec.node_selector).map_or(Ok(self), Err)
     }
 
     /// The id of the child.

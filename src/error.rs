@@ -72,6 +72,14 @@ pub enum SpecError {
         /// Their length.
         len: usize,
     },
+    /// The labels that a node must have are too many or too long.
+    #[error("{labels} labels of {bytes} bytes are asked of a node, at most 8 of 1024 bytes in all are allowed")]
+    NodeSelector {
+        /// How many there are.
+        labels: usize,
+        /// How long they are together.
+        bytes: usize,
+    },
     /// The arguments could not be serialized.
     #[error("arguments can't be serialized: {0}")]
     Serialize(String),

@@ -71,6 +71,8 @@ pub enum Unplaced {
     Declined(Arc<str>),
     /// Every member that could run it is draining.
     Draining,
+    /// Members know its kind, and none of them has the labels that its node selector asks for.
+    NodeSelector,
 }
 
 impl fmt::Display for Unplaced {
@@ -78,7 +80,8 @@ impl fmt::Display for Unplaced {
         match self {
             Unplaced::UnknownKind => f.write_str("no live member knows its kind"),
             Unplaced::Declined(error) => write!(f, "every member that knows its kind declined it: {error}"),
-            Unplaced::Draining => f.write_str("every member that knows its kind is draining"),
+            Unplaced::Draining => f.write_str("every member that could run it is draining"),
+            Unplaced::NodeSelector => f.write_str("no live member that knows its kind has the labels that it asks for"),
         }
     }
 }

@@ -129,7 +129,9 @@ pub mod proto;
 #[cfg(feature = "runtime")]
 mod runtime;
 
-pub use child::{ARGS_BYTES_MAX, ChildId, ChildSpec, Kind, NAME_BYTES_MAX, Restart, Shutdown, Spec};
+pub use child::{
+    ARGS_BYTES_MAX, ChildId, ChildSpec, Kind, NAME_BYTES_MAX, NODE_SELECTOR_MAX, NodeSelector, Restart, Shutdown, Spec,
+};
 pub use config::{Config, ConfigError, Limits, Profile, Security};
 pub use error::{
     JoinScopeError, LeaveError, SpecError, StartError, StartNodeError, TerminateError, Unavailable, UpdateError,

@@ -142,6 +142,9 @@ pub struct NodePlan {
     /// The kinds that it can run; none listed: every kind that the scenario names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kinds: Vec<String>,
+    /// Its labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// Its share of children.
     #[serde(default = "weight")]
     pub weight: u16,
@@ -163,6 +166,7 @@ impl NodePlan {
             name: name.into(),
             at: Duration::ZERO,
             kinds: Vec::new(),
+            labels: BTreeMap::new(),
             weight: weight(),
             clock_ahead: None,
             drift_ppm: 0,

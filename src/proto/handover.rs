@@ -162,7 +162,7 @@ impl Scope {
         let now = cx.now;
         let Some(record) = self.desired.get(key) else { return };
         let (life, birth, over, run) = (record.dot, record.birth, record.over, record.value.run);
-        let spec = Some(record.value.spec.clone()).filter(|spec| spec.args.len() <= INLINE_SPEC_BYTES_MAX);
+        let spec = Some(record.value.spec.clone()).filter(|spec| spec.payload_bytes() <= INLINE_SPEC_BYTES_MAX);
         let Some(round) = self.round_of(key) else { return };
         round.attempt = round.attempt.saturating_add(1);
         round.sent.push_back((round.attempt, now));
@@ -386,7 +386,7 @@ impl Scope {
         let (round, attempt, asked) = (asker.round, asker.attempt, asker.asked);
         let key = key.clone();
         let answer = Answer { key: key.clone(), to: to.instance, round, attempt, verdict, asked, life, run };
-        if let Some(newer) = newer.filter(|newer| newer.value.spec.args.len() <= INLINE_SPEC_BYTES_MAX) {
+        if let Some(newer) = newer.filter(|newer| newer.value.spec.payload_bytes() <= INLINE_SPEC_BYTES_MAX) {
             cx.send_scoped(to, self.id, ScopeMessage::Put(key, newer));
         }
         self.send_back(cx, to, asker.via, ScopeMessage::Answer(answer));

@@ -16,7 +16,7 @@ use super::shared::{FANOUT_MAX, Shared};
 use super::supervision::{Child, Local};
 use super::wire::{ScopeMessage, Status};
 use super::{Command, Dot, Identity, InstanceId, Output, RequestId, Rule, RunId, ScopeId, ScopeSetup, Time};
-use crate::child::{ChildSpec, Kind, Spec};
+use crate::child::{ChildSpec, Spec};
 use crate::info::{Event, MemberInfo};
 
 mod calls;
@@ -341,7 +341,7 @@ impl Scope {
             self.refuse_forged(cx, record.dot);
             return false;
         }
-        if record.value.spec.args.len() > crate::child::ARGS_BYTES_MAX {
+        if record.value.spec.is_too_large() {
             cx.stats.refused_limit += 1;
             return false;
         }
@@ -606,11 +606,6 @@ impl Scope {
         for key in self.waiting.clone() {
             self.begin_round(cx, &key);
         }
-    }
-
-    /// What this node knows of a kind.
-    pub(crate) fn knows(&self, kind: &Kind) -> bool {
-        self.members.values().any(|member| member.record.kinds.binary_search(kind).is_ok())
     }
 
     /// The live claims of others on a child.

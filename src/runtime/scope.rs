@@ -111,7 +111,8 @@ impl ScopeBuilder {
         self
     }
 
-    /// Adds a label for the operator, at most 16.
+    /// Adds a label for the operator and for children that ask for it
+    /// ([`ChildSpec::node_selector`](crate::ChildSpec::node_selector)), at most 16.
     pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.setup.labels.push((key.into(), value.into()));
         self

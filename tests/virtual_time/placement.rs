@@ -1,6 +1,7 @@
 //! A child runs only where its kind is known and its arguments are understood; until then everybody sees why not.
 
-use haulout::{ChildState, Event, Unplaced};
+use haulout::proto::Reply;
+use haulout::{ChildState, Event, StartError, Unplaced};
 use haulout_sim::{Cluster, NodeIdx, Plan};
 
 use crate::support::*;
@@ -31,6 +32,64 @@ fn a_kind_that_only_some_nodes_know_runs_only_there() {
         assert_eq!(running_on(&cluster, e).len(), 20);
         assert!(cluster.journal().runs().iter().all(|run| run.node == d || run.node == e), "seed {seed}");
     }
+}
+
+/// Goal: a child runs only on nodes with the labels that it asks for, and says why it runs nowhere.
+/// Method: two of five nodes are in zone b, one of them with a gpu; that one dies, then the other; one comes back.
+#[test]
+fn a_child_runs_only_where_the_labels_are_that_it_asks_for() {
+    for seed in 0..3 {
+        let mut cluster = cluster(seed, 3);
+        let [d, e] = [("d", "no"), ("e", "yes")].map(|(name, gpu)| {
+            let mut options = cluster.node_options();
+            options.labels = [("zone", "b"), ("gpu", gpu)].map(|(key, value)| (key.into(), value.into())).into();
+            cluster.add_node_with(name, options)
+        });
+        cluster.converge(REST);
+        let wanting =
+            |id: &str, labels: &[(&str, &str)]| spec(id).node_selector(labels.iter().copied()).expect("labels");
+        for child in ids(20) {
+            start(&mut cluster, A, wanting(&child, &[("zone", "b")]));
+        }
+        start(&mut cluster, B, wanting("gpu", &[("gpu", "yes"), ("zone", "b")]));
+        start(&mut cluster, C, wanting("nowhere", &[("gpu", "yes"), ("zone", "c")]));
+        cluster.run_for(SOON);
+        assert!(!running_on(&cluster, d).is_empty() && running_on(&cluster, e).len() > 1);
+        assert_eq!(runner(&cluster, "gpu"), e);
+        let unplaced = Some(ChildState::Unplaced(Unplaced::NodeSelector));
+        assert_eq!(state(&mut cluster, A, "nowhere"), unplaced);
+        cluster.crash(e);
+        cluster.expect(DETECTION_MAX, "d has them all", |cluster| running_on(cluster, d).len() == 20);
+        assert_eq!(state(&mut cluster, A, "gpu"), unplaced, "seed {seed}");
+        cluster.restart(e);
+        cluster.expect(DETECTION_MAX, "it runs again", |cluster| running_on(cluster, e).contains("gpu"));
+        assert!(cluster.journal().runs().iter().all(|run| run.node == d || run.node == e), "seed {seed}");
+        assert_no_overlap(&cluster);
+    }
+}
+
+/// Goal: another node selector is another spec: a start is refused, an update moves the child.
+/// Method: both, for a child in a zone of its own.
+#[test]
+fn an_update_of_the_node_selector_moves_the_child() {
+    let mut cluster = cluster(7, 1);
+    for zone in ["b", "c"] {
+        let mut options = cluster.node_options();
+        options.labels = [("zone".to_owned(), zone.to_owned())].into();
+        cluster.add_node_with(zone, options);
+    }
+    cluster.converge(REST);
+    let in_zone = |zone: &str| spec("child").node_selector([("zone", zone)]).expect("one label");
+    start(&mut cluster, A, in_zone("b"));
+    cluster.converge_to(SOON, &["child"]);
+    assert_eq!(runner(&cluster, "child"), B);
+    let other = cluster.start(A, in_zone("c"));
+    assert!(matches!(cluster.wait(other), Reply::Started(Err(StartError::AlreadyStarted { .. }))));
+    let update = cluster.update(A, in_zone("c"));
+    assert!(matches!(cluster.wait(update), Reply::Updated(Ok(true))));
+    cluster.converge_to(SOON, &["child"]);
+    assert_eq!(runner(&cluster, "child"), C);
+    assert_no_overlap(&cluster);
 }
 
 /// Goal: a child whose kind nobody knows is listed with its reason on every node, and is no error.

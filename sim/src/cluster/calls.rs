@@ -174,13 +174,19 @@ impl Cluster {
     /// Joins a further scope.
     pub fn join_scope(&mut self, node: NodeIdx, name: &str, kinds: &[&str], children: Vec<ChildSpec>) -> Request {
         let kinds = kinds.iter().map(|kind| Kind::new(kind).expect("a kind")).collect();
-        self.send(node, Command::JoinScope(setup(name, kinds, 100, children)))
+        self.send(node, Command::JoinScope(ScopeSetup { kinds, children, ..setup(name) }))
     }
 
     pub(super) fn join_own_scope(&mut self, node: NodeIdx) {
         let options = &self.slots[node.0].options;
         let kinds = options.kinds.iter().map(|kind| Kind::new(kind).expect("a kind")).collect();
-        let setup = setup(&self.options.scope, kinds, options.weight, options.children.clone());
+        let setup = ScopeSetup {
+            kinds,
+            weight: options.weight,
+            labels: options.labels.clone().into_iter().collect(),
+            children: options.children.clone(),
+            ..setup(&self.options.scope)
+        };
         let _ = self.send(node, Command::JoinScope(setup));
     }
 
@@ -196,8 +202,16 @@ impl Cluster {
     }
 }
 
-fn setup(name: &str, kinds: Vec<Kind>, weight: u16, children: Vec<ChildSpec>) -> ScopeSetup {
-    ScopeSetup { name: name.into(), kinds, weight, labels: Vec::new(), version: "1".into(), children }
+/// A scope in which this node runs nothing.
+fn setup(name: &str) -> ScopeSetup {
+    ScopeSetup {
+        name: name.into(),
+        kinds: Vec::new(),
+        weight: 100,
+        labels: Vec::new(),
+        version: "1".into(),
+        children: Vec::new(),
+    }
 }
 
 #[track_caller]

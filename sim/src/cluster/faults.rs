@@ -1,5 +1,6 @@
 //! What can be done to nodes and packets: nodes come, crash, pause and leave; packets are held, lost and replayed.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -77,6 +78,7 @@ impl Cluster {
     pub fn node_options(&self) -> NodeOptions {
         NodeOptions {
             kinds: self.options.kinds.clone(),
+            labels: BTreeMap::new(),
             weight: 100,
             children: Vec::new(),
             joins: true,

@@ -1,5 +1,6 @@
 //! What a simulated cluster is like.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -103,6 +104,8 @@ impl Options {
 pub struct NodeOptions {
     /// The kinds that it can run.
     pub kinds: Vec<String>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
     /// Its weight.
     pub weight: u16,
     /// Its start-up children.

@@ -1,12 +1,14 @@
 //! Placement: children run where the pure function puts them, and no more of them move than have to.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use haulout::proto::Time;
 use haulout::proto::placement::{Candidate, hash_key, owner};
-use haulout::{ChildId, ChildInfo, ChildState, Kind, MemberInfo, Restart};
+use haulout::{ChildId, ChildInfo, ChildState, MemberInfo, Restart, Spec};
 
 use super::Evidence;
+use super::calls::{Entry, by_child, startup_specs};
 use crate::NodeIdx;
 use crate::cluster::Cluster;
 use crate::journal::{Ending, Run};
@@ -21,7 +23,11 @@ pub(super) fn children_run_where_they_belong(evidence: &Evidence<'_>) -> Result<
     if members.share_names {
         return Ok(());
     }
-    let runs = Runs::new(cluster.journal().runs(), members.all);
+    let mut runs = Runs::new(cluster.journal().runs(), members.all);
+    runs.asked = startup_specs(cluster.history());
+    for (id, entries) in by_child(cluster.history()) {
+        runs.asked.entry(id).or_default().extend(entries.iter().filter_map(Entry::may_have_made));
+    }
     for child in converged {
         if let Some(wrong) = misplaced(child, &members, &runs) {
             return Err(Violation::safety("placement", cluster.now(), wrong).of(&child.id));
@@ -44,16 +50,28 @@ impl<'a> Members<'a> {
         Members { all, candidates, share_names: names.len() < all.len() }
     }
 
-    fn owner(&self, id: &ChildId, kind: &Kind, declined: &[&MemberInfo]) -> Option<&'a MemberInfo> {
-        let eligible = self.all.iter().zip(&self.candidates).filter(|(member, _)| {
-            member.settled && !member.draining && member.kinds.contains(kind) && !declined.contains(member)
-        });
+    fn owner(
+        &self,
+        id: &ChildId,
+        declined: &[&MemberInfo],
+        is_able: impl Fn(&MemberInfo) -> bool,
+    ) -> Option<&'a MemberInfo> {
+        let eligible =
+            self.all.iter().zip(&self.candidates).filter(|(member, _)| {
+                member.settled && !member.draining && is_able(member) && !declined.contains(member)
+            });
         owner(hash_key(id.as_bytes()), eligible.map(|(member, candidate)| (candidate, member)))
     }
 }
 
-/// What the journal adds to a listing: the spec of what runs, and which members refused to run it.
+fn is_able(spec: &Spec, member: &MemberInfo) -> bool {
+    member.kinds.contains(&spec.kind) && spec.selects(&member.labels)
+}
+
+/// What the journal and the calls add to a listing: the spec of what runs, which members refused to run it, and what it
+/// was asked for with.
 struct Runs<'a> {
+    asked: BTreeMap<&'a ChildId, Vec<&'a Spec>>,
     alive: BTreeMap<&'a ChildId, &'a Run>,
     declined: BTreeMap<&'a ChildId, Vec<(&'a Run, &'a MemberInfo)>>,
 }
@@ -68,7 +86,7 @@ impl<'a> Runs<'a> {
         // Whoever is cut off to the end may run another life of it.
         let is_ours = |run: &&Run| members.iter().any(|member| member.instance == run.instance);
         let alive = runs.iter().filter(|run| run.is_alive()).filter(is_ours).map(|run| (&run.id, run)).collect();
-        Runs { alive, declined }
+        Runs { asked: BTreeMap::new(), alive, declined }
     }
 
     /// Who declined the life that a run belongs to, for each life that it may be, first that which it was started for:
@@ -96,15 +114,21 @@ fn misplaced(child: &ChildInfo, members: &Members<'_>, runs: &Runs<'_>) -> Optio
             if run.spec.restart == Restart::Temporary {
                 return None;
             }
-            let owners: Vec<_> = runs.lives(run).map(|life| members.owner(&child.id, &child.kind, &life)).collect();
+            let owner = |life: Vec<&MemberInfo>| members.owner(&child.id, &life, |member| is_able(&run.spec, member));
+            let owners: Vec<_> = runs.lives(run).map(owner).collect();
             let names: Vec<_> = owners.iter().map(|owner| owner.map(|member| &*member.name)).collect();
             (!names.contains(&child.node.as_deref()))
                 .then(|| format!("{} runs on {:?}, and belongs to {:?}", child.id, child.node, names[0]))
         }
-        // Which life it is that nobody runs is not told, so whoever declined any is left out.
+        // Which life it is that nobody runs is not told, so whoever declined any is left out, and whatever was asked of
+        // its node in any.
         ChildState::Unplaced(reason) => {
             let declined: Vec<_> = all.iter().map(|(_, member)| *member).collect();
-            let owner = members.owner(&child.id, &child.kind, &declined)?;
+            let asked = runs.asked.get(&child.id).map_or(&[][..], Vec::as_slice);
+            let is_able =
+                |member: &MemberInfo| asked.iter().all(|spec| spec.kind != child.kind || is_able(spec, member));
+            let owner =
+                members.owner(&child.id, &declined, |member| member.kinds.contains(&child.kind) && is_able(member))?;
             Some(format!("{} is unplaced ({reason}), and {} could run it", child.id, owner.name))
         }
         _ => None,
@@ -120,6 +144,8 @@ pub struct Snapshot {
     pub members: Vec<MemberInfo>,
     /// The children that all agreed on.
     pub children: Vec<ChildInfo>,
+    /// The specs of their last runs.
+    pub specs: BTreeMap<ChildId, Arc<Spec>>,
 }
 
 impl Snapshot {
@@ -133,6 +159,7 @@ impl Snapshot {
             at: cluster.now(),
             members: core.first().map_or(Vec::new(), |&node| cluster.members(node).to_vec()),
             children: children.iter().filter(|child| !exempt.contains(&child.id)).cloned().collect(),
+            specs: runs.iter().map(|run| (run.id.clone(), run.spec.clone())).collect(),
         }
     }
 }
@@ -147,8 +174,11 @@ pub fn minimum_moves(before: &Snapshot, after: &Snapshot) -> Result<(), Violatio
     let now: BTreeMap<&ChildId, &ChildInfo> = after.children.iter().map(|child| (&child.id, child)).collect();
     for was in &before.children {
         let Some(is) = now.get(&was.id) else { continue };
+        let spec = before.specs.get(&was.id).filter(|spec| spec.kind == was.kind);
+        let is_able =
+            |member: &MemberInfo| spec.map_or_else(|| member.kinds.contains(&was.kind), |spec| is_able(spec, member));
         let owners =
-            [&members, &later].map(|members| members.owner(&was.id, &was.kind, &[]).map(|member| member.instance));
+            [&members, &later].map(|members| members.owner(&was.id, &[], is_able).map(|member| member.instance));
         let has_moved = was.node != is.node;
         let was_restarted = !has_moved && was.epoch != is.epoch && was.restarts == is.restarts;
         let wrong = match owners[0] == owners[1] {

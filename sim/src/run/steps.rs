@@ -96,6 +96,7 @@ pub(super) fn add(cluster: &mut Cluster, scenario: &Scenario, plan: &NodePlan) -
     if !plan.kinds.is_empty() {
         options.kinds.clone_from(&plan.kinds);
     }
+    options.labels.clone_from(&plan.labels);
     options.weight = plan.weight;
     options.children = startup(scenario).collect();
     options.clock_ahead = plan.clock_ahead;

@@ -1,6 +1,7 @@
 //! What happens in a scenario: faults and the calls of users. A fault says itself how long it lasts, so that taking out
 //! one line takes out all of it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -217,6 +218,9 @@ pub struct SpecPlan {
     /// How it is stopped: `brutal`, `infinity`, or after how long it is aborted. Default: `5s`.
     #[serde(with = "shutdown_text", skip_serializing_if = "is_default_shutdown")]
     pub shutdown: Shutdown,
+    /// The labels that a node must have to run it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
 }
 
 impl Default for SpecPlan {
@@ -227,6 +231,7 @@ impl Default for SpecPlan {
             bytes: 0,
             restart: Restart::default(),
             shutdown: Shutdown::default(),
+            node_selector: BTreeMap::new(),
         }
     }
 }
@@ -235,11 +240,13 @@ impl SpecPlan {
     /// With this id, as a user hands it to a supervisor.
     ///
     /// # Errors
-    /// If id, kind or arguments are not allowed.
+    /// If id, kind, arguments or labels are not allowed.
     pub fn spec(&self, id: &str) -> Result<ChildSpec, ScenarioError> {
         let mut args = self.args.clone().into_bytes();
         args.resize(args.len() + self.bytes, b'x');
-        let spec = ChildSpec::raw(id, &self.kind, args).map_err(|error| ScenarioError(error.to_string()))?;
+        let labels = self.node_selector.iter().map(|(label, value)| (label.as_str(), value.as_str()));
+        let spec = ChildSpec::raw(id, &self.kind, args).and_then(|spec| spec.node_selector(labels));
+        let spec = spec.map_err(|error| ScenarioError(error.to_string()))?;
         Ok(spec.restart(self.restart).shutdown(self.shutdown))
     }
 

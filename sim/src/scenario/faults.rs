@@ -86,6 +86,7 @@ pub const ALL: &[FaultKind] = &[
     fault("wall-step", Family::Clock, "wall clocks are set forward and back"),
     fault("clock-jump", Family::Clock, "monotonic clocks jump forward, as after a suspension"),
     fault("mixed-kinds", Family::Process, "only some nodes can run some kinds (any number but 0)"),
+    fault("mixed-labels", Family::Process, "nodes have labels, and some children ask for them (any number but 0)"),
     fault("fail-start", Family::Child, "children fail to start"),
     fault("panic", Family::Child, "children panic"),
     fault("exit", Family::Child, "children end soon after they started"),

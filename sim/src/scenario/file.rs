@@ -36,9 +36,9 @@ impl Display for Scenario {
                 && let Some(toml::Value::Array(nodes)) = &nodes
             {
                 // Behind the sub-tables of the cluster, which end it.
-                for node in nodes {
-                    let text = toml::to_string(node).map_err(|_| fmt::Error)?;
-                    write!(f, "\n[[cluster.nodes]]\n{text}")?;
+                for node in nodes.iter().filter_map(toml::Value::as_table) {
+                    f.write_str("\n[[cluster.nodes]]\n")?;
+                    node.iter().try_for_each(|(key, value)| writeln!(f, "{key} = {value}"))?;
                 }
             }
         }

@@ -306,7 +306,7 @@ impl Scope {
     /// Passes a record on where the owner's Asks will not: an owner tells every member in its Asks.
     pub(super) fn publish_desired(&self, cx: &mut Shared, key: &ChildKey) {
         let Some(record) = self.desired.get(key) else { return };
-        let is_told_by_asks = self.owner(key).is_some() && record.value.spec.args.len() <= INLINE_SPEC_BYTES_MAX;
+        let is_told_by_asks = self.owner(key).is_some() && record.value.spec.payload_bytes() <= INLINE_SPEC_BYTES_MAX;
         let put = ScopeMessage::Put(key.clone(), record.clone());
         if !is_told_by_asks {
             cx.send_to_all(self.id, put.clone());

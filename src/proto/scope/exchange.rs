@@ -411,7 +411,7 @@ impl Scope {
         let gone = std::mem::take(&mut serve.gone).into_iter().collect();
         let mut room = if cx.sites.fires(Site::SmallChunk) { 1 } else { 4 * FRAME_BYTES_TARGET };
         let desired = list_spans(&self.desired, &serve.seen.0, &mut serve.desired, &mut room, |value| {
-            value.spec.args.len() + value.spec.kind.as_str().len() + 24
+            value.spec.payload_bytes() + value.spec.kind.as_str().len() + 24
         });
         let owned = list_spans(&self.owned, &serve.seen.1, &mut serve.owned, &mut room, |value| match value {
             Owned::Member(member) => 64 + member.kinds.iter().map(|kind| kind.as_str().len() + 1).sum::<usize>(),

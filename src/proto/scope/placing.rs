@@ -14,7 +14,11 @@ use crate::proto::{Dot, InstanceId};
 impl ScopeMember {
     /// Whether it may own any child of this spec.
     fn is_eligible(&self, spec: &Spec) -> bool {
-        self.is_candidate() && self.record.kinds.binary_search(&spec.kind).is_ok()
+        self.is_candidate() && self.knows(spec) && spec.selects(&self.record.labels)
+    }
+
+    fn knows(&self, spec: &Spec) -> bool {
+        self.record.kinds.binary_search(&spec.kind).is_ok()
     }
 
     /// Whether it may own children at all.
@@ -111,10 +115,12 @@ impl Scope {
             .into_iter()
             .filter(|(_, _, claim)| claim.state == ClaimState::Declined && claim.life == life)
             .find_map(|(_, _, claim)| claim.last_error.clone());
+        let mut knowing = self.members.values().filter(|member| member.knows(spec)).peekable();
         match declined {
             Some(error) => Unplaced::Declined(error),
-            None if self.knows(&spec.kind) => Unplaced::Draining,
-            None => Unplaced::UnknownKind,
+            None if knowing.peek().is_none() => Unplaced::UnknownKind,
+            None if knowing.any(|member| spec.selects(&member.record.labels)) => Unplaced::Draining,
+            None => Unplaced::NodeSelector,
         }
     }
 

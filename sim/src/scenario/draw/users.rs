@@ -144,6 +144,12 @@ impl Ids<'_> {
             8 => ("steady", Restart::Permanent, Shutdown::Infinity),
             _ => ("steady", Restart::Permanent, Shutdown::default()),
         };
-        SpecPlan { kind: kind.into(), args: variant.to_string(), bytes: 0, restart, shutdown }
+        let mut node_selector = BTreeMap::new();
+        if has("mixed-labels") && XxHash3_64::oneshot_with_seed(1, id.as_bytes()).is_multiple_of(3) {
+            // Other arguments may be wanted elsewhere.
+            let zone = if variant.is_multiple_of(2) { "even" } else { "odd" };
+            node_selector.insert("zone".into(), zone.into());
+        }
+        SpecPlan { kind: kind.into(), args: variant.to_string(), bytes: 0, restart, shutdown, node_selector }
     }
 }
