@@ -318,8 +318,8 @@ impl Scope {
         self.merge_asked_life(cx, &ask);
         self.handle_ack(cx, from.instance, &key, ask.life);
         self.settle_dirty(cx);
-        let asker =
-            Asker { instance: from.instance, round: ask.round, attempt: ask.attempt, asked: ask.life, via: cx.via };
+        let Ask { round, attempt, life: asked, birth, .. } = ask;
+        let asker = Asker { instance: from.instance, round, attempt, asked, birth, via: cx.via };
         let is_owner = self.owner(&key) == Some(from.instance);
         let verdict = match self.children.get_mut(&key).map(|child| &mut child.local) {
             None | Some(Local::Idle) => Verdict::Free,
@@ -375,19 +375,27 @@ impl Scope {
         let Some(to) = cx.membership.identity_of(asker.instance) else { return };
         let held = self.desired.get(key);
         let is_same = held.is_some_and(|record| record.dot == asker.asked);
-        let is_gone = !is_same && self.desired.seen().contains(asker.asked);
+        let is_over = !is_same && self.desired.seen().contains(asker.asked);
         let run = held.filter(|_| is_same).map_or(0, |record| record.value.run);
-        let newer = held.filter(|_| is_gone).cloned();
+        let other = held.filter(|_| is_over);
+        let has_won = other.is_some_and(|other| {
+            other.over == Some(asker.asked) || (other.birth, other.dot) > (asker.birth, asker.asked)
+        });
+        let life = match is_over {
+            false => Life::Fine,
+            true if has_won && !cx.sabotage.lacks(Rule::ReplacedIsNotGone) => Life::Replaced,
+            true => Life::Gone(self.desired.top()),
+        };
+        let other = other.filter(|other| other.value.spec.payload_bytes() <= INLINE_SPEC_BYTES_MAX).cloned();
         match verdict {
             Verdict::Free => cx.stats.answers_free += 1,
             Verdict::Busy => cx.stats.answers_busy += 1,
         }
-        let life = if is_gone { Life::Gone(self.desired.top()) } else { Life::Fine };
         let (round, attempt, asked) = (asker.round, asker.attempt, asker.asked);
         let key = key.clone();
         let answer = Answer { key: key.clone(), to: to.instance, round, attempt, verdict, asked, life, run };
-        if let Some(newer) = newer.filter(|newer| newer.value.spec.payload_bytes() <= INLINE_SPEC_BYTES_MAX) {
-            cx.send_scoped(to, self.id, ScopeMessage::Put(key, newer));
+        if let Some(other) = other {
+            self.send_back(cx, to, asker.via, ScopeMessage::Put(key, other));
         }
         self.send_back(cx, to, asker.via, ScopeMessage::Answer(answer));
     }
@@ -409,6 +417,11 @@ impl Scope {
         let key = &answer.key;
         match answer.life {
             _ if cx.sabotage.lacks(Rule::AnswersCarryLife) => {}
+            // Not removed: until what replaced it is here too, this may be the last copy of either.
+            Life::Replaced => {
+                self.settle_dirty(cx);
+                return;
+            }
             Life::Gone(birth) => self.take_delete(cx, key, answer.asked, birth),
             Life::Fine => {
                 let is_same = self.desired.get(key).is_some_and(|record| record.dot == answer.asked);

@@ -92,6 +92,8 @@ pub enum Rule {
     HigherBirthWins,
     /// Of two concurrent writes of one birth the one of the higher dot is kept.
     TiesByDot,
+    /// Whoever is told that another life took the place of its own keeps it until that one has come.
+    ReplacedIsNotGone,
     /// What was seen and is not held was removed, and is never taken again.
     RemovedStaysRemoved,
     /// In an exchange, what the other one has seen and does not hold is removed here too.

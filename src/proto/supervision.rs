@@ -63,6 +63,7 @@ pub(crate) struct Asker {
     pub(crate) round: u32,
     pub(crate) attempt: u32,
     pub(crate) asked: Dot,
+    pub(crate) birth: u64,
     pub(crate) via: Option<Identity>,
 }
 

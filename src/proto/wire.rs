@@ -357,6 +357,8 @@ pub enum Life {
     Fine,
     /// It was removed; the answerer's highest birth.
     Gone(u64),
+    /// Another life took its place, which the answerer tells beside this. No permission, whatever the verdict.
+    Replaced,
 }
 
 /// How far a node is in a scope.

@@ -1,7 +1,7 @@
 //! Rules that are so plain that only a slip of the pen breaks them: what is claimed, counted and kept.
 
 use haulout::proto::wire::ScopeMessage;
-use haulout::proto::{Epoch, Reply, Rule, Sabotage};
+use haulout::proto::{Epoch, FaultSites, Reply, Rule, Sabotage, Site};
 use haulout::{Outcome, StartError};
 use haulout_sim::journal::Ending;
 use haulout_sim::{Cluster, NodeIdx, Options, Plan, Range};
@@ -195,6 +195,31 @@ fn ties_are_decided_by_dot() {
         cluster.run_for(millis(300));
         cluster.heal();
         runs_once(&mut cluster, "child", "one").or_else(|_| runs_once(&mut cluster, "child", "two"))
+    });
+}
+
+/// Goal: a start that lost is kept until the one that won has come, which its node may not live to tell. Method: a and b
+/// start one id, only the answers of a reach b, then a crashes.
+#[test]
+fn what_was_replaced_is_not_gone() {
+    needs(Rule::ReplacedIsNotGone, |sabotage| {
+        let fault_sites = FaultSites::seeded(1).with(Site::SingleBatch, 1.0);
+        let mut cluster = cluster_with(Options { sabotage, fault_sites, ..Options::default() }, &["a", "b"]);
+        let id = id_owned(&["a", "b"], &[(2, "b")]);
+        cluster.drop_if(|packet| {
+            let starts =
+                |message: &ScopeMessage| matches!(message, ScopeMessage::Put(..) | ScopeMessage::PutDirect(..));
+            packet.to == B && says(packet, starts)
+        });
+        // Births beyond those that b has heard of, so that the start of a wins.
+        for (node, id, args) in [(A, "other", ""), (A, &*id, "one"), (B, &*id, "two")] {
+            let start = cluster.start(node, spec(id, args));
+            accepted(&mut cluster, start);
+        }
+        cluster.run_for(millis(300));
+        cluster.crash(A);
+        cluster.no_hook();
+        runs_once(&mut cluster, &id, "two")
     });
 }
 

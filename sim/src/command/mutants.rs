@@ -45,6 +45,10 @@ const HARMLESS: &[(Rule, &str)] = &[
         "a death that a member missed is found by its own probes: members agree later, within the bound for healing",
     ),
     (
+        Rule::ReplacedIsNotGone,
+        "of two starts of one id either may win; both are lost only if the node with the winner dies right then",
+    ),
+    (
         Rule::BuddyMessages,
         "a suspect that is not told may be given up under loss though it lives: a false death, which only a fault leads \
          to, and which the rules for rejoining heal",
