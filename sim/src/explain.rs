@@ -98,6 +98,10 @@ impl Story {
                     let about = words::fault_nodes(kind);
                     if about.is_empty() || about.iter().any(|node| nodes.contains(node)) {
                         let what = words::fault(cluster, kind);
+                        if fault.to == Some(fault.from) {
+                            self.tell(fault.from, format!("At this moment {what}."));
+                            continue;
+                        }
                         let begins = format!("From here on {what}, {lasting}.");
                         self.span(fault.from, fault.to, begins, format!("It is over that {what}."));
                     }
