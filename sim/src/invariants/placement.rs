@@ -144,7 +144,7 @@ pub struct Snapshot {
     pub members: Vec<MemberInfo>,
     /// The children that all agreed on.
     pub children: Vec<ChildInfo>,
-    /// The specs of their last runs.
+    /// The specs with which they ran.
     pub specs: BTreeMap<ChildId, Arc<Spec>>,
 }
 
@@ -155,12 +155,11 @@ impl Snapshot {
         let runs = cluster.journal().runs();
         let stays = |run: &&Run| run.spec.restart == Restart::Temporary || run.ending == Some(Ending::Declined);
         let exempt: BTreeSet<&ChildId> = runs.iter().filter(stays).map(|run| &run.id).collect();
-        Snapshot {
-            at: cluster.now(),
-            members: core.first().map_or(Vec::new(), |&node| cluster.members(node).to_vec()),
-            children: children.iter().filter(|child| !exempt.contains(&child.id)).cloned().collect(),
-            specs: runs.iter().map(|run| (run.id.clone(), run.spec.clone())).collect(),
-        }
+        let members = core.first().map_or(Vec::new(), |&node| cluster.members(node).to_vec());
+        let is_ours = |run: &&Run| run.is_alive() && members.iter().any(|member| member.instance == run.instance);
+        let specs = runs.iter().filter(is_ours).map(|run| (run.id.clone(), run.spec.clone())).collect();
+        let children = children.iter().filter(|child| !exempt.contains(&child.id)).cloned().collect();
+        Snapshot { at: cluster.now(), members, children, specs }
     }
 }
 
@@ -173,10 +172,9 @@ pub fn minimum_moves(before: &Snapshot, after: &Snapshot) -> Result<(), Violatio
     let (members, later) = (Members::new(&before.members), Members::new(&after.members));
     let now: BTreeMap<&ChildId, &ChildInfo> = after.children.iter().map(|child| (&child.id, child)).collect();
     for was in &before.children {
-        let Some(is) = now.get(&was.id) else { continue };
-        let spec = before.specs.get(&was.id).filter(|spec| spec.kind == was.kind);
-        let is_able =
-            |member: &MemberInfo| spec.map_or_else(|| member.kinds.contains(&was.kind), |spec| is_able(spec, member));
+        // What did not run has nothing to move.
+        let (Some(is), Some(spec)) = (now.get(&was.id), before.specs.get(&was.id)) else { continue };
+        let is_able = |member: &MemberInfo| is_able(spec, member);
         let owners =
             [&members, &later].map(|members| members.owner(&was.id, &[], is_able).map(|member| member.instance));
         let has_moved = was.node != is.node;
