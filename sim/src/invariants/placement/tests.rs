@@ -93,7 +93,7 @@ fn a_run_belongs_to_the_life_it_was_started_for_or_to_a_later_one_that_somebody_
     assert_eq!(names(&[declined(1, 8), alive.clone()]), [empty.clone(), vec!["b".to_owned()]], "a later one");
     assert_eq!(
         names(&[declined(0, 5), alive.clone()]),
-        [empty.clone()],
+        std::slice::from_ref(&empty),
         "who runs it has declined another of that birth"
     );
     let mut apart = run(&members[0], 4, 9, None);

@@ -206,7 +206,7 @@ fn plan(draw: &Draw, faults: &BTreeMap<String, f64>, name: &str, number: usize) 
             .to_vec();
     }
     if faults.contains_key("mixed-labels") {
-        plan.labels = [("zone".to_owned(), if number % 2 == 0 { "even" } else { "odd" }.to_owned())].into();
+        plan.labels = [("zone".to_owned(), if number.is_multiple_of(2) { "even" } else { "odd" }.to_owned())].into();
     }
     if faults.contains_key("offset") {
         plan.wall_offset_ms = offset;
