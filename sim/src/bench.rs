@@ -1,5 +1,6 @@
-//! How fast the simulator is: simulated seconds per wall second of a cluster at rest and under a light load, and of
-//! bare foca in a cluster of the same size, since the periods of its probes decide what a simulated second costs.
+//! How fast the simulator is: simulated seconds per wall second of a cluster that forms, starts its children, rests, is
+//! under a light load and loses a tenth of its nodes, and of bare foca in a cluster of the same size, since the periods
+//! of its probes decide what a simulated second costs.
 
 mod swim;
 
@@ -53,6 +54,15 @@ pub struct Pace {
     pub events: u64,
     /// Datagrams that were sent.
     pub datagrams: u64,
+    /// How much of the wall time went into judging what had happened. It does not grow with the virtual time, and makes a
+    /// short phase look slow.
+    pub judging: Duration,
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} nodes, {} children, {:?} each", self.nodes, self.children, self.duration)
+    }
 }
 
 impl Pace {
@@ -73,7 +83,12 @@ impl fmt::Display for Pace {
             let events = self.events as f64;
             write!(f, "  {:>10.0} events/s  {:>6.0} ns/event", events / wall, wall * 1e9 / events)?;
         }
-        write!(f, "  {:>8.1} datagrams per simulated s", self.datagrams as f64 / simulated)
+        write!(f, "  {:>8.1} datagrams per simulated s", self.datagrams as f64 / simulated)?;
+        write!(f, "  {simulated:.1} s in {wall:.1} s")?;
+        if !self.judging.is_zero() {
+            write!(f, ", {:.1} s of it judging", self.judging.as_secs_f64())?;
+        }
+        Ok(())
     }
 }
 
@@ -82,12 +97,16 @@ impl fmt::Display for Pace {
 pub struct Figures {
     /// What was measured.
     pub case: Case,
-    /// From nothing to a converged cluster with all children.
+    /// From nothing to a converged cluster without children.
+    pub form: Pace,
+    /// From there to one in which all children run.
     pub start: Pace,
     /// At rest.
     pub rest: Pace,
     /// With a few calls per second and a crash per minute.
     pub load: Pace,
+    /// From the crash of a tenth of the nodes at once until their children run elsewhere.
+    pub loss: Pace,
     /// Bare foca with as many nodes, at rest.
     pub swim: Pace,
     /// The most memory that the process ever had, where the system tells.
@@ -104,12 +123,7 @@ impl Figures {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} nodes, {} children, {:?} each", self.case.nodes, self.case.children, self.case.duration)?;
-        writeln!(f, "  start {} ({:.1} s)", self.start, self.start.simulated.as_secs_f64())?;
-        writeln!(f, "  rest  {}", self.rest)?;
-        writeln!(f, "  load  {}", self.load)?;
-        writeln!(f, "  foca  {}", self.swim)?;
-        write!(f, "  at rest {:.1} % of foca's speed", self.share() * 100.0)?;
+        write!(f, "at rest {:.1} % of foca's speed", self.share() * 100.0)?;
         match self.peak_rss_bytes {
             Some(bytes) => write!(f, ", peak memory {} MB", bytes >> 20),
             None => Ok(()),
@@ -117,25 +131,36 @@ impl fmt::Display for Figures {
     }
 }
 
-/// Measures a case, with the profile and everything else at their defaults.
+/// Measures a case, with the profile and everything else at their defaults. Each part is reported when it is over.
 ///
 /// # Panics
-/// If the cluster does not form or does not converge: that is a bug.
-pub fn measure(case: Case) -> Figures {
+/// If the cluster does not form or does not converge, or if an invariant is broken: that is a bug.
+pub fn measure(case: Case, mut report: impl FnMut(&str, &Pace)) -> Figures {
     let mut cluster = Cluster::new(Options::seeded(1));
-    let start = pace(&mut cluster, |cluster| form(cluster, case));
-    let rest = pace(&mut cluster, |cluster| {
+    let mut measured = |name: &str, part: fn(&mut Cluster, Case) -> Duration| {
+        let pace = pace(&mut cluster, |cluster| part(cluster, case));
+        report(name, &pace);
+        pace
+    };
+    let form = measured("form", form);
+    let start = measured("start", start);
+    let rest = measured("rest", |cluster, case| {
         cluster.run_for(case.duration);
-        judge(cluster);
+        judge(cluster)
     });
-    let load = pace(&mut cluster, |cluster| {
+    let load = measured("load", |cluster, case| {
         work(cluster, case);
-        judge(cluster);
+        judge(cluster)
+    });
+    let loss = measured("loss", |cluster, case| {
+        (0..case.nodes).step_by(10).for_each(|node| cluster.crash(NodeIdx(node)));
+        judge(cluster)
     });
     let peak_rss_bytes = peak_rss_bytes();
     drop(cluster);
     let swim = swim::pace(case.nodes, Config::default().profile, Link::default(), case.duration);
-    Figures { case, start, rest, load, swim, peak_rss_bytes }
+    report("foca", &swim);
+    Figures { case, form, start, rest, load, loss, swim, peak_rss_bytes }
 }
 
 /// Measures from its start on.
@@ -164,10 +189,11 @@ fn cpu_time() -> Option<Duration> {
     statistics.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
 }
 
-fn pace(cluster: &mut Cluster, run: impl FnOnce(&mut Cluster)) -> Pace {
+/// Runs a part of a case, which says for how long it judged.
+fn pace(cluster: &mut Cluster, run: impl FnOnce(&mut Cluster) -> Duration) -> Pace {
     let (now, events, datagrams) = (cluster.now(), cluster.trace().events(), cluster.traffic().datagrams);
     let watch = Stopwatch::start();
-    run(cluster);
+    let judging = run(cluster);
     let (wall, cpu) = watch.read();
     Pace {
         simulated: cluster.now().since(now),
@@ -175,33 +201,43 @@ fn pace(cluster: &mut Cluster, run: impl FnOnce(&mut Cluster)) -> Pace {
         cpu,
         events: cluster.trace().events() - events,
         datagrams: cluster.traffic().datagrams - datagrams,
+        judging,
     }
 }
 
-/// A converged cluster with all its children.
-fn form(cluster: &mut Cluster, case: Case) {
+/// A converged cluster without children.
+fn form(cluster: &mut Cluster, case: Case) -> Duration {
     for node in 0..case.nodes {
         cluster.add_node(&format!("node-{node}"));
     }
     cluster.converge(PATIENCE);
+    Duration::ZERO
+}
+
+/// All children at once, spread over the nodes.
+fn start(cluster: &mut Cluster, case: Case) -> Duration {
     for child in 0..case.children {
         let _ = cluster.start(NodeIdx(child % case.nodes), spec(child));
     }
     cluster.run_for(Duration::from_secs(1));
     cluster.converge(PATIENCE);
+    Duration::ZERO
 }
 
-/// What a run is judged by is part of what it costs: convergence, and every invariant over everything so far.
-fn judge(cluster: &mut Cluster) {
+/// What a run is judged by is part of what it costs: convergence, and every invariant over everything so far. Returns for
+/// how long the invariants were looked at.
+fn judge(cluster: &mut Cluster) -> Duration {
     let converged = cluster.converge(PATIENCE);
     let core = cluster.up();
     let bounds = Bounds::new(&Config::default(), core.len(), cluster.options().link);
     cluster.run_for(bounds.rest);
+    let watch = Stopwatch::start();
     let evidence =
         Evidence { cluster, bounds: &bounds, startup: &[], core: &core, converged: Some(converged.as_slice()) };
     let broken = invariants::ALL.iter().filter_map(|invariant| (invariant.check)(&evidence).err());
     let broken: Vec<String> = broken.map(|violation| format!("{violation:?}")).collect();
     assert!(broken.is_empty(), "{}", broken.join("; "));
+    watch.read().0
 }
 
 /// A few calls per second, a crash and a restart per minute.

@@ -183,12 +183,19 @@ impl Cluster {
             core.iter().filter_map(|&node| Some((self.name(node), self.instance(node)?))).collect();
         let (mut wrong, mut what) = (0, None);
         for &node in core {
-            let seen: BTreeSet<_> = self.members(node).iter().map(|member| (&*member.name, member.instance)).collect();
+            // Both are ordered by name, and nearly always equal: sets of all by all are built only to tell what differs.
+            let listed = self.members(node).iter().map(|member| (&*member.name, member.instance));
+            if listed.clone().eq(expected.iter().copied()) {
+                continue;
+            }
+            let seen: BTreeSet<_> = listed.collect();
             for (name, instance) in expected.symmetric_difference(&seen) {
                 wrong += 1;
                 let verb = if seen.contains(&(name, *instance)) { "still sees" } else { "does not see" };
                 what.get_or_insert_with(|| format!("{} {verb} the member {name} ({instance})", self.name(node)));
             }
+        }
+        for &node in core {
             for member in self.members(node).iter().filter(|member| !member.settled || member.draining) {
                 wrong += 1;
                 let state = if member.draining { "leaving" } else { "not settled" };

@@ -5,8 +5,9 @@
 //! hint here; safety rests on the answers alone.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
-use super::group::{ChildKey, OwnedKey};
+use super::group::{ChildKey, Owned, OwnedKey, Record};
 use super::outbox::encode;
 use super::scope::Scope;
 use super::shared::{Alarm, RTT_GUESS, Shared};
@@ -23,10 +24,31 @@ const RELAYS: usize = 2;
 /// Rounds that ask for the first time at once. More would only queue up at those who are asked, until their answers
 /// come later than the next attempt and everything is asked twice.
 const ASKING_MAX: usize = 2_048;
+/// More claimers of one child are left to the next attempt: nearly every answer finds that there is none.
+const CLAIMERS_MAX: usize = 8;
 /// A round that has asked more often waits for something else than a busy member, and counts no more.
 const COUNTED_ATTEMPTS_MAX: u32 = 6;
+/// In a large cluster so many rounds per [`ASK_TICK`] ask as soon as they begin. A bulk start would otherwise send every
+/// member one datagram per child, as each of them comes by itself.
+const ASKED_AT_ONCE_MAX: u32 = 4;
+/// In a larger cluster fewer, so that what leaves at once stays the same; one always does.
+const ASKS_AT_ONCE_MAX: usize = 1_024;
+/// What is more than that asks together, at the end of the tick: so many rounds, which is about what two datagrams to
+/// each member hold.
+const ASKED_PER_TICK_MAX: u32 = 32;
+/// Far below what a move or a failover takes, and a bulk start gains more than it loses.
+const ASK_TICK: Duration = Duration::from_millis(2);
 /// Attempts whose sending times are kept; older ones have expired in every profile.
 const ATTEMPTS_KEPT: usize = 64;
+
+/// How many rounds have begun to ask in the present tick.
+#[derive(Debug, Default)]
+pub(crate) struct AskPace {
+    since: Time,
+    asked: u32,
+    /// Whether the end of the tick is waited for.
+    is_waiting: bool,
+}
 
 /// One collection of permissions to start a child.
 #[derive(Debug)]
@@ -84,18 +106,43 @@ impl Scope {
 
     /// Lets as many rounds ask as may at once.
     pub(crate) fn ask_more(&mut self, cx: &mut Shared) {
+        if !self.ask_pace.is_waiting {
+            let at_once = (ASKS_AT_ONCE_MAX / cx.size()).max(1) as u32;
+            self.begin_to_ask(cx, at_once.min(ASKED_AT_ONCE_MAX));
+        }
+    }
+
+    /// The tick is over: what has gathered asks together.
+    pub(crate) fn ask_in_tick(&mut self, cx: &mut Shared) {
+        self.ask_pace = AskPace { since: cx.now, asked: 0, is_waiting: false };
+        self.begin_to_ask(cx, ASKED_PER_TICK_MAX);
+    }
+
+    fn begin_to_ask(&mut self, cx: &mut Shared, per_tick: u32) {
+        if cx.now.since(self.ask_pace.since) >= ASK_TICK {
+            self.ask_pace = AskPace { since: cx.now, ..AskPace::default() };
+        }
         while self.asking < ASKING_MAX
             && let Some(key) = self.to_ask.pop_front()
         {
             let Some(Local::Waiting(round)) = self.children.get_mut(&key).map(|child| &mut child.local) else {
                 continue;
             };
-            if !round.is_counted && round.attempt == 0 {
-                round.is_counted = true;
-                let number = round.number;
-                self.asking += 1;
-                self.ask_again(cx, &key, number);
+            if round.is_counted || round.attempt > 0 {
+                continue;
             }
+            // Where members are few, what is too much for two datagrams takes a stream to each.
+            if self.ask_pace.asked >= per_tick && !cx.is_small() {
+                self.to_ask.push_front(key);
+                self.ask_pace.is_waiting = true;
+                cx.set_timer(ASK_TICK, Wakeup::Ask, Alarm::AskTick(self.id));
+                return;
+            }
+            round.is_counted = true;
+            let number = round.number;
+            self.asking += 1;
+            self.ask_pace.asked += 1;
+            self.ask_again(cx, &key, number);
         }
     }
 
@@ -359,7 +406,7 @@ impl Scope {
     fn merge_asked_life(&mut self, cx: &mut Shared, ask: &Ask) {
         if let Some(spec) = &ask.spec {
             let value = super::group::Desired { spec: spec.clone(), run: ask.run };
-            let record = super::group::Record { dot: ask.life, birth: ask.birth, over: ask.over, value };
+            let record = Record { dot: ask.life, birth: ask.birth, over: ask.over, value };
             self.take_desired(cx, ask.key.clone(), record);
         }
         if let Some(record) = self.desired.get(&ask.key)
@@ -424,9 +471,11 @@ impl Scope {
             }
             Life::Gone(birth) => self.take_delete(cx, key, answer.asked, birth),
             Life::Fine => {
-                let is_same = self.desired.get(key).is_some_and(|record| record.dot == answer.asked);
-                if let Some(value) = self.desired.value_mut(key).filter(|_| is_same) {
-                    value.run = value.run.max(answer.run);
+                let held = self.desired.get(key).filter(|record| record.dot == answer.asked);
+                if held.is_some_and(|record| record.value.run < answer.run)
+                    && let Some(value) = self.desired.value_mut(key)
+                {
+                    value.run = answer.run;
                 }
             }
         }
@@ -463,10 +512,13 @@ impl Scope {
 
     /// All others permit it: now those that claim the child are asked, without waiting for the next attempt.
     fn ask_claimers_last(&mut self, cx: &mut Shared, key: &ChildKey) {
-        let claimers = self.claimers(cx, key);
         let Some(round) = self.round_of(key) else { return };
         let lacking = cx.membership.active().len().saturating_sub(round.frees.len());
-        if lacking > 0 && lacking == claimers.len() && round.attempt == 1 {
+        if lacking == 0 || lacking > CLAIMERS_MAX || round.attempt != 1 {
+            return;
+        }
+        let claimers = self.claimers(cx, key);
+        if lacking == claimers.len() {
             cx.stats.claimers_asked_last += 1;
             self.send_asks(cx, key, &claimers);
         }
@@ -478,9 +530,8 @@ impl Scope {
             return;
         }
         let owned = OwnedKey::claim(key, instance);
-        let Some((_, dot, _)) = self.foreign_claims(key).into_iter().find(|(claimer, ..)| *claimer == instance) else {
-            return;
-        };
+        let is_live = |record: &&Record<Owned>| matches!(&record.value, Owned::Claim(claim) if claim.is_live());
+        let Some(dot) = self.owned.get(&owned).filter(is_live).map(|record| record.dot) else { return };
         if let Some(round) = self.round_of(key) {
             round.predecessor = Some(instance);
         }

@@ -374,6 +374,9 @@ impl Node {
             Alarm::Ask(scope, key, round) => {
                 self.scopes.get_mut(&scope).into_iter().for_each(|scope| scope.ask_again(cx, &key, round));
             }
+            Alarm::AskTick(scope) => {
+                self.scopes.get_mut(&scope).into_iter().for_each(|scope| scope.ask_in_tick(cx));
+            }
             Alarm::Direct(scope, key, token) => {
                 self.scopes.get_mut(&scope).into_iter().for_each(|scope| scope.repeat_direct(cx, &key, token));
             }
@@ -500,6 +503,7 @@ impl Node {
         if gone.is_empty() {
             return;
         }
+        self.cx.gossip.forget_heard();
         for instance in gone.iter() {
             self.cx.peers.remove(instance);
             self.cx.links.close_peer(*instance, &mut self.cx.outputs);

@@ -3,10 +3,12 @@
 //!
 //! Fresh records also ride on SWIM's datagrams, in the room that foca leaves; see [`Gossip`].
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use twox_hash::XxHash3_64;
 
 use super::wire::{HEAD_BYTES, Message, OPEN_BYTES_MAX, ScopeMessage};
-use super::{Identity, InstanceId, ScopeId};
+use super::{Dot, Identity, InstanceId, ScopeId};
 
 /// Bytes of a batch above which it takes the stream: two datagrams per pair of members and flush, so that a burst
 /// never overflows the receiver's socket buffer.
@@ -165,6 +167,8 @@ struct Rumour {
     scope: ScopeId,
     bytes: Vec<u8>,
     left: u32,
+    /// A write of this node, until it was sent for the first time.
+    unsent: Option<Dot>,
 }
 
 /// Fresh records that ride on whatever is sent anyway, each so many times, in turn, so that new ones never starve
@@ -172,6 +176,21 @@ struct Rumour {
 #[derive(Debug, Default)]
 pub(crate) struct Gossip {
     rumours: VecDeque<Rumour>,
+    /// Writes of this node that nobody was told of yet, and whether one that was told to nobody went before it.
+    unsent: BTreeMap<Dot, bool>,
+    /// Those of them that need not be told, because one that is waiting too replaces them.
+    replaced: BTreeSet<Dot>,
+    /// What was heard last, by hash; later ones take the place of earlier ones. Empty until there is anything.
+    heard: Vec<u64>,
+}
+
+/// How many rumours are remembered as heard: nearly all that go around at once under a heavy load. What is not
+/// remembered is read and found to be known.
+const HEARD_MAX: usize = 4_096;
+
+fn rumour_hash(scope: ScopeId, bytes: &[u8]) -> u64 {
+    // An empty place holds 0.
+    XxHash3_64::oneshot_with_seed(scope.get(), bytes) | 1
 }
 
 impl Gossip {
@@ -181,20 +200,57 @@ impl Gossip {
     }
 
     /// Passes a message on in a cluster of so many members; `false` if there is no room for it.
-    pub(crate) fn add(&mut self, scope: ScopeId, message: ScopeMessage, members: usize) -> bool {
-        if self.rumours.len() >= RUMOURS_MAX {
-            return false;
-        }
+    pub(crate) fn add(&mut self, scope: ScopeId, message: ScopeMessage, members: usize, me: InstanceId) -> bool {
+        let (written, over) = match &message {
+            ScopeMessage::PutOwned(_, record) if record.dot.writer == me => (Some(record.dot), record.over),
+            ScopeMessage::DelOwned(_, dot) if dot.writer == me => (None, Some(*dot)),
+            _ => (None, None),
+        };
         let mut bytes = Vec::new();
         encode(&mut bytes, &Message::Scoped(message));
-        if bytes.len() > MESSAGES_BYTES_MAX / 2 {
+        self.note_heard(scope, &bytes);
+        if self.rumours.len() >= RUMOURS_MAX || bytes.len() > MESSAGES_BYTES_MAX / 2 {
             return false;
         }
+        self.replace_unsent(written, over);
         // Everybody who hears of it tells so many, so that all of them together miss one of the members with a chance of
         // e^-4; what is missed is left to anti-entropy.
-        let left = 4 + (members.max(1) + 1).next_power_of_two().ilog2();
-        self.rumours.push_back(Rumour { scope, bytes, left });
+        let ln = (7 * (members.max(1) + 1).next_power_of_two().ilog2()).div_ceil(10);
+        let left = 4 + ln;
+        self.rumours.push_back(Rumour { scope, bytes, left, unsent: written });
         true
+    }
+
+    /// A claim that was replaced or released before anybody was told of it is not told at all: what comes after it names
+    /// it. Only one, as a message names only one.
+    fn replace_unsent(&mut self, written: Option<Dot>, over: Option<Dot>) {
+        let replaced = over.filter(|over| self.unsent.get(over) == Some(&false));
+        if let Some(over) = replaced {
+            self.unsent.remove(&over);
+            self.replaced.insert(over);
+        }
+        if let Some(dot) = written {
+            self.unsent.insert(dot, replaced.is_some());
+        }
+    }
+
+    fn note_heard(&mut self, scope: ScopeId, bytes: &[u8]) {
+        if self.heard.is_empty() {
+            self.heard = vec![0; HEARD_MAX];
+        }
+        let hash = rumour_hash(scope, bytes);
+        self.heard[hash as usize / 2 % HEARD_MAX] = hash;
+    }
+
+    /// Whether this was news here before, and nothing has been forgotten since.
+    pub(crate) fn has_heard(&self, scope: ScopeId, bytes: &[u8]) -> bool {
+        let hash = rumour_hash(scope, bytes);
+        self.heard.get(hash as usize / 2 % HEARD_MAX) == Some(&hash)
+    }
+
+    /// What a member said of itself was forgotten with it, and may become news again.
+    pub(crate) fn forget_heard(&mut self) {
+        self.heard.clear();
     }
 
     /// Whether nothing is on its way.
@@ -202,25 +258,108 @@ impl Gossip {
         self.rumours.is_empty()
     }
 
-    /// Appends as many rumours as fit below `bytes_max`, each preceded by its scope where that changes. `keep` says
-    /// whether the sending counts.
-    pub(crate) fn fill(&mut self, packet: &mut Vec<u8>, bytes_max: usize, scope: &mut Option<ScopeId>) {
-        const SCOPE_BYTES: usize = 9;
+    /// Appends as many rumours as fit below `bytes_max`, each preceded by its scope where that changes; how many.
+    pub(crate) fn fill(&mut self, packet: &mut Vec<u8>, bytes_max: usize, scope: &mut Option<ScopeId>) -> usize {
+        let mut filled = 0;
+        /// The scope, and what says that a rumour follows.
+        const LEAD_BYTES: usize = 9 + 4;
         for _ in 0..self.rumours.len() {
             let Some(mut rumour) = self.rumours.pop_front() else { break };
-            if packet.len() + SCOPE_BYTES + rumour.bytes.len() > bytes_max {
+            if rumour.unsent.is_some_and(|dot| self.replaced.remove(&dot)) {
+                continue;
+            }
+            if packet.len() + LEAD_BYTES + rumour.bytes.len() > bytes_max {
                 self.rumours.push_front(rumour);
                 break;
+            }
+            if let Some(dot) = rumour.unsent.take() {
+                self.unsent.remove(&dot);
             }
             if *scope != Some(rumour.scope) {
                 *scope = Some(rumour.scope);
                 encode(packet, &Message::Scope(rumour.scope));
             }
+            encode(packet, &Message::Rumour(rumour.bytes.len() as u16));
             packet.extend_from_slice(&rumour.bytes);
+            filled += 1;
             rumour.left -= 1;
             if rumour.left > 0 {
                 self.rumours.push_back(rumour);
             }
         }
+        filled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::proto::group::{MemberRecord, Owned, OwnedKey, Record};
+
+    fn scope() -> ScopeId {
+        ScopeId::of("scope")
+    }
+
+    const ME: InstanceId = InstanceId::new(1);
+
+    /// The `n`th thing that this node says of itself, over the one before it.
+    fn put(n: u64) -> ScopeMessage {
+        let value = Owned::Member(Arc::new(MemberRecord {
+            name: "a".into(),
+            weight: 1,
+            kinds: Vec::new(),
+            labels: Vec::new(),
+            version: n.to_string(),
+            settled: true,
+            joined: 1,
+            draining: false,
+            left: false,
+        }));
+        let dot = |n| Dot { writer: ME, n };
+        let record = Record { dot: dot(n), birth: n, over: (n > 1).then(|| dot(n - 1)), value };
+        ScopeMessage::PutOwned(OwnedKey::member(ME), record)
+    }
+
+    /// The messages of one packet, and the bytes of each.
+    fn told(gossip: &mut Gossip) -> Vec<(ScopeMessage, Vec<u8>)> {
+        let mut packet = Vec::new();
+        gossip.fill(&mut packet, OPEN_BYTES_MAX, &mut None);
+        let (mut rest, mut told) = (&packet[..], Vec::new());
+        while let Ok((message, after)) = postcard::take_from_bytes::<Message>(rest) {
+            if let Message::Scoped(message) = message {
+                told.push((message, rest[..rest.len() - after.len()].to_vec()));
+            }
+            rest = after;
+        }
+        told
+    }
+
+    /// Goal: what was replaced before anybody heard of it is not told, but nothing is left out of what a chain of writes
+    /// names. Method: four writes in a row, each over the one before it.
+    #[test]
+    fn of_two_writes_in_a_row_only_the_later_one_is_told() {
+        let mut gossip = Gossip::default();
+        for n in 1..=4 {
+            assert!(gossip.add(scope(), put(n), 100, ME));
+        }
+        let messages: Vec<_> = told(&mut gossip).into_iter().map(|(message, _)| message).collect();
+        assert_eq!(messages, [put(2), put(4)]);
+        assert!(gossip.add(scope(), put(5), 100, ME), "what was told once is told on");
+        let messages: Vec<_> = told(&mut gossip).into_iter().map(|(message, _)| message).collect();
+        assert_eq!(messages, [put(2), put(4), put(5)]);
+    }
+
+    /// Goal: a rumour is known again as long as nothing was forgotten, in its own scope only.
+    #[test]
+    fn a_rumour_is_heard_again_until_members_are_forgotten() {
+        let mut gossip = Gossip::default();
+        assert!(gossip.add(scope(), put(1), 100, ME));
+        let (_, bytes) = told(&mut gossip).remove(0);
+        assert!(gossip.has_heard(scope(), &bytes));
+        assert!(!gossip.has_heard(ScopeId::of("other"), &bytes) && !gossip.has_heard(scope(), &bytes[1..]));
+        gossip.forget_heard();
+        assert!(!gossip.has_heard(scope(), &bytes));
     }
 }

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::group::{ChildKey, Claim, ClaimState, Desired, MemberRecord, Merge, Owned, OwnedKey, Record, Replica};
-use super::handover::Round;
+use super::handover::{AskPace, Round};
 use super::hash::fmix64;
 use super::placement::Candidate;
 use super::shared::{FANOUT_MAX, Shared};
@@ -67,6 +67,7 @@ pub(crate) struct Scope {
     pub(crate) to_ask: VecDeque<ChildKey>,
     /// How many rounds ask at once.
     pub(crate) asking: usize,
+    pub(crate) ask_pace: AskPace,
     /// The claims that say that their member declined.
     pub(crate) declined: BTreeSet<OwnedKey>,
     settling: Option<Settling>,
@@ -82,6 +83,9 @@ pub(crate) struct Scope {
     waits: BTreeMap<RequestId, ChildKey>,
     exchanges: Exchanges,
     dirty: Vec<ChildKey>,
+    /// Whether any member changed in what users see of it.
+    are_members_changed: bool,
+    /// Members that may own other children than before.
     dirty_members: BTreeSet<InstanceId>,
     /// Names that others hold than before, or with other rights.
     dirty_names: BTreeSet<Arc<str>>,
@@ -121,6 +125,7 @@ impl Scope {
             rounds: 0,
             to_ask: VecDeque::new(),
             asking: 0,
+            ask_pace: AskPace::default(),
             declined: BTreeSet::new(),
             settling: Some(Settling::new(cx.now)),
             startup: setup.children,
@@ -133,6 +138,7 @@ impl Scope {
             waits: BTreeMap::new(),
             exchanges: Exchanges::default(),
             dirty: Vec::new(),
+            are_members_changed: false,
             dirty_members: BTreeSet::new(),
             dirty_names: BTreeSet::new(),
             audited: None,
@@ -205,7 +211,7 @@ impl Scope {
             let put = ScopeMessage::PutOwned(OwnedKey::member(self.me), record.clone());
             cx.send_scoped(identity, self.id, put);
         }
-        self.status_wanted(cx, identity);
+        self.exchange_status(cx, identity);
         for key in self.waiting.clone() {
             self.ask_newcomer(cx, &key, identity);
         }
@@ -224,6 +230,7 @@ impl Scope {
         if cx.sabotage.lacks(Rule::NeverPrune) {
             self.desired.prune(&gone.iter().copied().collect::<Vec<_>>());
         }
+        self.forget_answers(gone);
         for &instance in gone {
             self.forget_member(cx, instance);
             self.peer_lost(cx, instance);
@@ -237,7 +244,15 @@ impl Scope {
         if let Some(member) = self.members.remove(&instance) {
             cx.event(self.id, Event::MemberDown(member_info(instance, &member)));
             self.forget_name(instance, &member.record.name);
-            self.follow_candidate(instance);
+            self.member_changed(instance, false);
+        }
+    }
+
+    /// Where children belong is looked at anew only if this makes a difference to it: most of what members say of
+    /// themselves, as that they are there but have not settled, makes none.
+    fn member_changed(&mut self, instance: InstanceId, is_suited_otherwise: bool) {
+        self.are_members_changed = true;
+        if self.follow_candidate(instance) || is_suited_otherwise {
             self.dirty_members.insert(instance);
         }
     }
@@ -440,7 +455,7 @@ impl Scope {
         if dot.writer == key.instance()
             && dot.writer != self.me
             && cx.membership.identity_of(dot.writer).is_some()
-            && let Some(removed) = self.owned.delete(key, dot, 0)
+            && let Some(removed) = self.owned.delete_until(key, dot)
         {
             self.note_owned_gone(cx, key, &removed);
         }
@@ -460,10 +475,13 @@ impl Scope {
 
     /// The highest run of a life outlives the claim that told of it, so that epochs rise across a failover.
     fn note_run(&mut self, cx: &Shared, child: &ChildKey, claim: &Claim) {
-        let is_same = self.desired.get(child).is_some_and(|record| record.birth == claim.epoch.birth)
-            && !cx.sabotage.lacks(Rule::RunOutlivesClaim);
-        if let Some(value) = self.desired.value_mut(child).filter(|_| is_same) {
-            value.run = value.run.max(claim.epoch.run);
+        let held = self.desired.get(child).filter(|record| record.birth == claim.epoch.birth);
+        let is_higher = held.is_some_and(|record| record.value.run < claim.epoch.run);
+        if is_higher
+            && !cx.sabotage.lacks(Rule::RunOutlivesClaim)
+            && let Some(value) = self.desired.value_mut(child)
+        {
+            value.run = claim.epoch.run;
         }
     }
 
@@ -520,21 +538,28 @@ impl Scope {
             cx.event(self.id, Event::MemberUp(member_info(instance, &entry)));
         }
         let name = member.name.clone();
-        if let Some(old) = self.members.insert(instance, entry).filter(|old| old.record.name != name) {
+        let old = self.members.insert(instance, entry);
+        let is_other = |old: &ScopeMember| old.record.kinds != member.kinds || old.record.labels != member.labels;
+        let is_suited_otherwise = old.as_ref().is_some_and(is_other);
+        if let Some(old) = old.filter(|old| old.record.name != name) {
             self.forget_name(instance, &old.record.name);
         }
         self.names.entry(name.clone()).or_default().insert(instance);
         self.dirty_names.insert(name);
-        self.follow_candidate(instance);
-        self.dirty_members.insert(instance);
+        self.member_changed(instance, is_suited_otherwise);
+        if member.settled {
+            self.note_settled(cx, instance);
+        }
     }
 
     /// Acts on everything that changed since the last input.
     pub(crate) fn settle_dirty(&mut self, cx: &mut Shared) {
-        if !self.dirty_members.is_empty() {
+        if std::mem::take(&mut self.are_members_changed) {
             self.find_shadowed(cx);
             let changed = std::mem::take(&mut self.dirty_members);
-            self.place_all(&changed);
+            if !changed.is_empty() {
+                self.place_all(&changed);
+            }
             cx.outputs.push_back(Output::Members { scope: self.id });
             // A run may have been told of before its member was.
             self.dirty.extend(self.watchers.keys().cloned());
@@ -565,8 +590,7 @@ impl Scope {
                     continue;
                 }
                 let loser = member.addr;
-                self.follow_candidate(instance);
-                self.dirty_members.insert(instance);
+                self.member_changed(instance, false);
                 if is_shadowed {
                     cx.stats.name_conflicts += 1;
                     tracing::warn!(%name, %loser, "two live members have one name");

@@ -36,6 +36,8 @@ pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 pub(crate) enum Alarm {
     /// Ask again in this round.
     Ask(ScopeId, ChildKey, u32),
+    /// Begin the rounds that have gathered.
+    AskTick(ScopeId),
     /// Repeat a direct message.
     Direct(ScopeId, ChildKey, u32),
     /// A backoff ends.
@@ -195,7 +197,7 @@ impl Shared {
         if members == 1 {
             return;
         }
-        if !self.gossip.add(scope, message, members) {
+        if !self.gossip.add(scope, message, members, self.me().instance) {
             self.stats.gossip_dropped += 1;
         } else if !self.gossip_set {
             self.gossip_set = true;

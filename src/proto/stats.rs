@@ -158,6 +158,8 @@ counters! {
     pulls_refused,
     /// Fresh records for which there was no room in the gossip.
     gossip_dropped,
+    /// Rumours that had been news here before, and were not read again.
+    rumours_heard_again,
     /// Streams that this node opened.
     streams_opened,
     /// Streams that this node refused.

@@ -192,6 +192,8 @@ pub enum Message {
     Scope(ScopeId),
     /// About the scope named last.
     Scoped(ScopeMessage),
+    /// The message that follows, of so many bytes, is passed from one to the next: whoever has heard it need not read it.
+    Rumour(u16),
 }
 
 /// What one node knows of one member.

@@ -170,3 +170,28 @@ fn a_child_that_a_node_has_not_heard_of_is_looked_for() {
         assert!(matches!(cluster.wait(unknown), Reply::Updated(Err(UpdateError::NotFound))));
     }
 }
+
+/// Goal: a bulk start in a large cluster costs each pair of members a few datagrams, not one per child; a single start is
+/// not held up by that. Method: 600 children at once on 30 nodes, all running on time; then one more.
+#[test]
+fn a_bulk_start_in_a_large_cluster_asks_in_batches() {
+    let nodes = 30;
+    let mut cluster = cluster(1, nodes);
+    let (asked, sent) = (cluster.total_stats().asks_sent, cluster.traffic().datagrams);
+    let wanted = start_many(&mut cluster, 600);
+    cluster.run_for(SOON);
+    let running = cluster.journal().alive().filter(|run| run.is_running()).count();
+    assert_eq!(running, wanted.len());
+    let asks = cluster.total_stats().asks_sent - asked;
+    let datagrams = cluster.traffic().datagrams - sent;
+    assert!(asks >= 600 * (nodes as u64 - 1), "everybody is asked");
+    assert!(datagrams < asks, "{datagrams} datagrams for {asks} Asks and their answers");
+
+    cluster.run_for(secs(5));
+    let before = cluster.now();
+    start(&mut cluster, A, spec("single"));
+    cluster.run_for(SOON);
+    let run = cluster.journal().alive().find(|run| run.id.to_string() == "single").expect("it runs");
+    assert!(run.began.since(before) <= ROUND_TRIP * 2, "after {:?}", run.began.since(before));
+    assert_invariants(&cluster);
+}

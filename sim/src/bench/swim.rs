@@ -71,7 +71,7 @@ pub(super) fn pace(nodes: usize, profile: Profile, link: Link, duration: Duratio
     let watch = Stopwatch::start();
     swim.run_for(duration);
     let (wall, cpu) = watch.read();
-    Pace { simulated: duration, wall, cpu, events: 0, datagrams: swim.datagrams - sent }
+    Pace { simulated: duration, wall, cpu, events: 0, datagrams: swim.datagrams - sent, judging: Duration::ZERO }
 }
 
 impl Swim {

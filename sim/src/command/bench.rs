@@ -30,7 +30,9 @@ impl Bench {
             duration: self.duration,
         });
         for case in one.map_or(CASES.to_vec(), |case| vec![case]) {
-            println!("{}", measure(case));
+            println!("{case}");
+            let figures = measure(case, |part, pace| println!("  {part:<5} {pace}"));
+            println!("  {figures}");
         }
         Ok(0)
     }

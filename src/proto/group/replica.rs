@@ -95,6 +95,15 @@ fn hash(key: &impl Key, dot: Dot) -> u64 {
     mix(mix(key.position() ^ dot.writer.get()).wrapping_add(dot.n))
 }
 
+/// Which of two concurrent records stays is the same wherever they meet, in whatever order.
+fn is_preferred<V>(held: &Record<V>, other: &Record<V>, sabotage: Sabotage) -> bool {
+    if held.birth == other.birth && sabotage.lacks(Rule::TiesByDot) {
+        return true;
+    }
+    let is_higher = (held.birth, held.dot) > (other.birth, other.dot);
+    is_higher != sabotage.lacks(Rule::HigherBirthWins)
+}
+
 impl<K: Key, V: Value + Clone> Replica<K, V> {
     /// An empty map written by `me`.
     pub fn new(me: InstanceId, sabotage: Sabotage) -> Self {
@@ -220,35 +229,42 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
         self.take_if(key, dot)
     }
 
+    /// R4 where a key has one writer, whose serial numbers order everything that it ever filed there: what it removed is
+    /// this record or one that replaced it and was told to nobody.
+    pub fn delete_until(&mut self, key: &K, dot: Dot) -> Option<Record<V>> {
+        let held = self.records.get(key).map(|record| record.dot);
+        let earlier = held.filter(|held| held.writer == dot.writer && held.n < dot.n);
+        let removed = earlier.and_then(|held| self.take_if(key, held));
+        self.delete(key, dot, 0).or(removed)
+    }
+
     fn merge(&mut self, key: K, record: Record<V>) -> Merge<V> {
-        let replaced = record.over.and_then(|over| {
+        if let Some(over) = record.over {
             self.seen.insert(over);
-            self.take_if(&key, over)
-        });
+        }
         self.note_top(record.birth);
         let is_below_maximum =
             self.sabotage.lacks(Rule::SeenAsRanges) && record.dot.n <= self.seen.last(record.dot.writer);
         let is_known = !self.seen.insert(record.dot) && !self.sabotage.lacks(Rule::RemovedStaysRemoved);
-        if is_below_maximum || is_known {
-            return if replaced.is_some() { Merge::Won(replaced) } else { Merge::Known };
-        }
-        match self.records.get(&key) {
-            Some(held) if self.is_preferred(held, &record) => Merge::Lost,
-            _ => {
-                let displaced = self.take(&key).or(replaced);
-                self.insert(key, record);
-                Merge::Won(displaced)
+        let is_known = is_known || is_below_maximum;
+        let Some(held) = self.records.get_mut(&key) else {
+            if is_known {
+                return Merge::Known;
+            }
+            self.insert(key, record);
+            return Merge::Won(None);
+        };
+        match (is_known, record.over == Some(held.dot)) {
+            (true, false) => Merge::Known,
+            (true, true) => Merge::Won(self.take(&key)),
+            (false, false) if is_preferred(held, &record, self.sabotage) => Merge::Lost,
+            (false, _) => {
+                let added = hash(&key, record.dot);
+                let displaced = std::mem::replace(held, record);
+                self.trie.add(key.position(), added.wrapping_sub(hash(&key, displaced.dot)));
+                Merge::Won(Some(displaced))
             }
         }
-    }
-
-    /// Which of two concurrent records stays is the same wherever they meet, in whatever order.
-    fn is_preferred(&self, held: &Record<V>, other: &Record<V>) -> bool {
-        if held.birth == other.birth && self.sabotage.lacks(Rule::TiesByDot) {
-            return true;
-        }
-        let is_higher = (held.birth, held.dot) > (other.birth, other.dot);
-        is_higher != self.sabotage.lacks(Rule::HigherBirthWins)
     }
 
     /// The next birth is one higher than this, whatever was heard of: only for the rule that it is not.

@@ -44,6 +44,17 @@ impl Ranges {
     }
 
     fn insert_range(&mut self, mut first: u64, mut last: u64) -> bool {
+        // Nearly always the next number of a writer follows the one range that there is.
+        if let Some((start, end)) = self.head.filter(|_| self.rest.is_empty())
+            && (start..=end.saturating_add(1)).contains(&first)
+        {
+            if last <= end {
+                return false;
+            }
+            self.sum = range_hash((start, last));
+            self.head = Some((start, last));
+            return true;
+        }
         if self.before(first).is_some_and(|(_, end)| end >= last) {
             return false;
         }
@@ -66,6 +77,9 @@ impl Ranges {
 
     /// The last range that begins at `n` or before.
     fn before(&self, n: u64) -> Option<(u64, u64)> {
+        if self.rest.is_empty() {
+            return self.head.filter(|(first, _)| *first <= n);
+        }
         let rest = self.rest.range(..=n).next_back().map(|(&first, &last)| (first, last));
         rest.or(self.head.filter(|(first, _)| *first <= n))
     }
@@ -170,10 +184,15 @@ impl Seen {
 
     /// Adds a dot; says whether it was new.
     pub fn insert(&mut self, dot: Dot) -> bool {
-        if self.contains(dot) {
+        let Some(ranges) = self.writers.get_mut(&dot.writer) else {
+            return self.change(dot.writer, |ranges| ranges.insert(dot.n));
+        };
+        let before = ranges.hash(dot.writer);
+        if !ranges.insert(dot.n) {
             return false;
         }
-        self.change(dot.writer, |ranges| ranges.insert(dot.n))
+        self.trie.add(position(dot.writer), ranges.hash(dot.writer).wrapping_sub(before));
+        true
     }
 
     /// Adds everything that `other` has; says whether anything was new.

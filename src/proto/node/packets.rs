@@ -25,6 +25,9 @@ const DEFERRED_MAX: usize = 65_536;
 const ROOTS_MAX: usize = 4;
 /// To how many random members rumours are sent when nothing else is.
 const GOSSIP_FANOUT: usize = 3;
+/// In how many datagrams each: when many members change at once, as when a large cluster starts, one would keep the last
+/// rumours waiting for half a minute.
+const GOSSIP_PACKETS_MAX: usize = 4;
 
 impl Node {
     /// A packet from the network. Nothing in it is believed before its head, and nothing about scopes before its
@@ -78,6 +81,7 @@ impl Node {
         let mut reader = Reader { sender, scope: None, knows_members: false };
         while !rest.is_empty() {
             match postcard::take_from_bytes::<Message>(rest) {
+                Ok((Message::Rumour(len), after)) => rest = self.skip_if_heard(&reader, after, len.into()),
                 Ok((message, after)) => {
                     rest = after;
                     self.take_message(&mut reader, message, is_stream);
@@ -87,6 +91,17 @@ impl Node {
                     return;
                 }
             }
+        }
+    }
+
+    /// In a large cluster everybody hears of everything about ten times; what was news here before is not read again.
+    fn skip_if_heard<'a>(&mut self, reader: &Reader, rest: &'a [u8], len: usize) -> &'a [u8] {
+        match (reader.scope, rest.split_at_checked(len)) {
+            (Some(scope), Some((rumour, after))) if self.cx.gossip.has_heard(scope, rumour) => {
+                self.cx.stats.rumours_heard_again += 1;
+                after
+            }
+            _ => rest,
         }
     }
 
@@ -120,6 +135,8 @@ impl Node {
                 self.count_deferred(sender);
             }
             Message::Members(..) if self.cx.sabotage.lacks(Rule::AnswersCarryMembers) => reader.knows_members = true,
+            // The same members are known here, so there is nobody to learn of: that is what nearly every answer says.
+            Message::Members(hash, _) if hash == self.cx.membership.hash() => reader.knows_members = true,
             Message::Members(hash, recent) => {
                 for identity in recent.into_iter().take(crate::proto::membership::RECENT_MAX) {
                     self.cx.membership.ensure_active(now, identity, &mut self.cx.stats);
@@ -136,7 +153,11 @@ impl Node {
             }
             Message::Scope(scope) => reader.scope = Some(scope),
             Message::Scoped(message) => self.take_scoped(reader, message, is_stream),
-            Message::YouAreDown(..) | Message::Hello(_) | Message::Welcome(_) | Message::Refuse(_) => {
+            Message::YouAreDown(..)
+            | Message::Hello(_)
+            | Message::Welcome(_)
+            | Message::Refuse(_)
+            | Message::Rumour(_) => {
                 self.cx.stats.refused_malformed += 1;
             }
         }
@@ -377,14 +398,20 @@ impl Node {
     pub(super) fn gossip(&mut self) {
         self.cx.gossip_set = false;
         let me = self.cx.me();
+        let mut packet = Vec::with_capacity(DATAGRAM_BYTES_MAX);
         for member in self.cx.membership.sample(GOSSIP_FANOUT) {
-            let mut packet = Vec::with_capacity(DATAGRAM_BYTES_MAX);
-            self.cx.head.begin(&mut packet, &[]);
-            encode_sender(&mut packet, me);
-            let bare = packet.len();
-            self.cx.gossip.fill(&mut packet, OPEN_BYTES_MAX, &mut None);
-            if packet.len() > bare {
-                self.transmits.push(member.addr, &packet);
+            let mut untold = self.cx.gossip.len();
+            for _ in 0..GOSSIP_PACKETS_MAX {
+                self.cx.head.begin(&mut packet, &[]);
+                encode_sender(&mut packet, me);
+                let filled = self.cx.gossip.fill(&mut packet, OPEN_BYTES_MAX, &mut None);
+                if filled > 0 {
+                    self.transmits.push(member.addr, &packet);
+                }
+                untold = untold.saturating_sub(filled);
+                if filled == 0 || untold == 0 {
+                    break;
+                }
             }
         }
         if !self.cx.gossip.is_empty() && self.cx.size() > 1 {

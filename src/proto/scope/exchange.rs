@@ -21,6 +21,11 @@ const PULL_TIMEOUT: Duration = Duration::from_secs(3);
 const DIFFER_MIN: Duration = Duration::from_millis(500);
 /// At most one pull per this time, unless a member came or came back.
 const PULL_INTERVAL: Duration = Duration::from_secs(1);
+/// The same while news keep coming: two nodes that hear of them one after the other nearly always differ, and what is
+/// on its way to both need not be compared. It is no longer than this, as something else may be missing.
+const NEWS_PULL_INTERVAL: Duration = Duration::from_secs(5);
+/// As long as a node has no more rumours than these to pass on, which takes it some three seconds.
+const NEWS_MAX: usize = 256;
 /// A node that was declared down compares states with everybody for at most so long before it restarts children again:
 /// a member that can't be reached by streams must not hold them up for ever.
 const RESYNC_MAX: Duration = Duration::from_secs(5);
@@ -75,6 +80,8 @@ pub(super) struct Exchanges {
     /// Since when a peer's root has differed.
     differing: BTreeMap<InstanceId, Time>,
     last_pull: Option<Time>,
+    /// This node's root when it was last compared, and when it was found to have changed.
+    compared: (u64, Time),
     /// Members to compare states with since the others had declared this node down.
     resync: BTreeSet<InstanceId>,
     /// Since when.
@@ -142,16 +149,22 @@ impl Scope {
     /// A member told the root of its state.
     pub(crate) fn handle_root(&mut self, cx: &mut Shared, from: Identity, root: u64, is_last: bool) {
         let now = cx.now;
-        if root == self.root() {
+        let mine = self.root();
+        if self.exchanges.compared.0 != mine {
+            self.exchanges.compared = (mine, now);
+        }
+        // A bulk does not fit into the gossip, and has to be compared.
+        let is_on_its_way = now.since(self.exchanges.compared.1) < DIFFER_MIN && cx.gossip.len() < NEWS_MAX;
+        let interval = if is_on_its_way && !cx.is_small() { NEWS_PULL_INTERVAL } else { PULL_INTERVAL };
+        let has_rested = self.exchanges.last_pull.is_none_or(|last| now.since(last) >= interval);
+        if root == mine {
             self.exchanges.differing.remove(&from.instance);
-            let has_rested = self.exchanges.last_pull.is_none_or(|last| now.since(last) >= PULL_INTERVAL);
             if has_rested && cx.sites.fires(Site::NeedlessPull) {
                 self.pull_soon(cx, from.instance);
             }
             return;
         }
         let since = *self.exchanges.differing.entry(from.instance).or_insert(now);
-        let has_rested = self.exchanges.last_pull.is_none_or(|last| now.since(last) >= PULL_INTERVAL);
         let is_new = cx.peers.get(&from.instance).is_some_and(|peer| now.since(peer.up_since) < 2 * PULL_INTERVAL);
         let is_first = is_new && since == now && (has_rested || cx.is_small());
         if is_last || is_first || (has_rested && now.since(since) >= DIFFER_MIN) {

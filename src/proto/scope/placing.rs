@@ -56,18 +56,20 @@ impl Scope {
         })
     }
 
-    /// Keeps the list of those that may own anything in step with a member that changed. A search looks at all of them,
-    /// and searches are the most frequent thing that a large cluster does at rest.
-    pub(super) fn follow_candidate(&mut self, instance: InstanceId) {
+    /// Keeps the list of those that may own anything in step with a member that changed; says whether the list did. A
+    /// search looks at all of them, and searches are the most frequent thing that a large cluster does at rest.
+    pub(super) fn follow_candidate(&mut self, instance: InstanceId) -> bool {
         let now = self.members.get(&instance).filter(|member| member.is_candidate()).map(|member| &member.candidate);
         match (self.candidates.binary_search_by_key(&instance, |(instance, _)| *instance), now) {
+            (Ok(place), Some(candidate)) if self.candidates[place].1 == *candidate => return false,
             (Ok(place), Some(candidate)) => self.candidates[place].1.clone_from(candidate),
             (Ok(place), None) => {
                 self.candidates.remove(place);
             }
             (Err(place), Some(candidate)) => self.candidates.insert(place, (instance, candidate.clone())),
-            (Err(_), None) => {}
+            (Err(_), None) => return false,
         }
+        true
     }
 
     /// Members that declined this life. Nearly always none, so the search is skipped while nobody declined anything.
@@ -91,6 +93,10 @@ impl Scope {
             present.filter(|member| member.is_candidate()).map(|member| &member.candidate).collect();
         for (key, child) in &mut children {
             // Nearly every child stays where it is, and for those nothing else is looked up.
+            if challengers.is_empty() && self.declined.is_empty() && child.owner.is_some_and(|o| !changed.contains(&o))
+            {
+                continue;
+            }
             let owner = child.owner.filter(|owner| !changed.contains(owner)).and_then(|owner| self.members.get(&owner));
             if let Some(owner) = owner
                 && self.declined.is_empty()

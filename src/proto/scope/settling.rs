@@ -1,7 +1,7 @@
 //! When a node that joined a scope may own children: after it has the state of a settled member, or when nobody has
 //! settled and it has waited long enough.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use twox_hash::XxHash3_64;
@@ -48,20 +48,46 @@ impl Scope {
     }
 
     fn ask_for_status(&self, cx: &mut Shared) {
-        // Those that have not answered come first: without all answers nobody can settle alone. In a large cluster they
-        // are asked in turns.
-        let mut sample = cx.membership.sample(cx.membership.active().len());
+        const ASKED_MAX: usize = 2 * FANOUT_MAX;
+        /// Where members are many, those that have answered are heard of when they settle, and few are asked again.
+        const ASKED_AGAIN_MAX: usize = 2;
+        let again = if cx.is_small() { ASKED_MAX } else { ASKED_AGAIN_MAX };
+        let mut asked = cx.membership.sample(again);
+        // Those that have not answered come first: without all answers nobody can settle alone.
         if let Some(settling) = &self.settling {
-            sample.sort_by_key(|member| settling.answers.contains_key(&member.instance));
+            let has_answered = |member: &Identity| settling.answers.contains_key(&member.instance);
+            let unanswered: Vec<Identity> =
+                cx.membership.active().values().filter(|member| !has_answered(member)).copied().collect();
+            let first = (cx.fraction() * unanswered.len() as f64) as usize;
+            asked.retain(has_answered);
+            asked.extend(unanswered.iter().cycle().skip(first).take(ASKED_MAX.min(unanswered.len())));
         }
-        sample.truncate(2 * FANOUT_MAX);
-        cx.outbox.push_to_all(sample.into_iter(), self.id, ScopeMessage::StatusRequest);
+        cx.outbox.push_to_all(asked.into_iter(), self.id, ScopeMessage::StatusRequest);
     }
 
-    /// While this node waits, every newcomer is asked at once.
-    pub(super) fn status_wanted(&self, cx: &mut Shared, identity: Identity) {
-        if !self.is_settled() {
+    /// Whoever waits asks every newcomer at once. Where members are many and may all be new, each tells each instead:
+    /// that is half of what asking and answering would be.
+    pub(super) fn exchange_status(&self, cx: &mut Shared, identity: Identity) {
+        if !cx.is_small() {
+            let status = ScopeMessage::Status(self.status());
+            cx.send_scoped(identity, self.id, status);
+        } else if !self.is_settled() {
             cx.send_scoped(identity, self.id, ScopeMessage::StatusRequest);
+        }
+    }
+
+    /// A member says of itself to all that it has settled, which it will not take back.
+    pub(super) fn note_settled(&mut self, cx: &mut Shared, instance: InstanceId) {
+        let Some(settling) = &mut self.settling else { return };
+        if !cx.is_small() && settling.answers.insert(instance, Status::Settled) != Some(Status::Settled) {
+            self.pull_soon(cx, instance);
+        }
+    }
+
+    /// Instances are gone, and with them what they answered.
+    pub(super) fn forget_answers(&mut self, gone: &BTreeSet<InstanceId>) {
+        if let Some(settling) = &mut self.settling {
+            settling.answers.retain(|instance, _| !gone.contains(instance));
         }
     }
 
@@ -80,7 +106,6 @@ impl Scope {
     pub(crate) fn look_whether_settled(&mut self, cx: &mut Shared) {
         let Some(settling) = &mut self.settling else { return };
         let active = cx.membership.active();
-        settling.answers.retain(|instance, _| active.contains_key(instance));
         let settled = settling.answers.iter().find(|(_, status)| **status == Status::Settled);
         if let Some((&instance, _)) = settled {
             self.pull_soon(cx, instance);
