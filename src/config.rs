@@ -132,7 +132,8 @@ pub struct Limits {
     pub members_max: usize,
     /// Children per scope. Default: 4 million.
     pub children_max: usize,
-    /// Open streams per node. Default: 1,024.
+    /// Open streams per node. At most a quarter of them, and 64, are standing ones of members that this node watches; a
+    /// node has about six. Default: 1,024.
     pub streams_max: usize,
     /// Bytes queued for one stream; past that it is closed and the rest left to anti-entropy. Default: 256 MiB, the
     /// records of a million children.

@@ -14,6 +14,7 @@ mod hash;
 mod ids;
 mod io;
 mod links;
+mod looks;
 mod membership;
 mod named;
 mod node;

@@ -26,7 +26,7 @@ use tokio::time::sleep;
 use crate::node::{Answer, NodeOptions, Request, Usage};
 use crate::ports::ReservedPort;
 use crate::process::Process;
-use crate::report::{Bulk, Failover, Idle, Report};
+use crate::report::{Bulk, Crash, Crashes, Idle, Report};
 
 const NODES: usize = 3;
 /// For requests that take no time worth mentioning.
@@ -59,6 +59,9 @@ struct Options {
     /// How many children to start at once; a tenth of it is measured too, to see the growth [default: 100000]
     #[arg(long, value_parser = clap::value_parser!(u32).range(10..=4_000_000))]
     children: Option<u32>,
+    /// Only what happens when a node is killed.
+    #[arg(long)]
+    crashes: bool,
     /// Given by `cargo bench`; without it (as in `cargo test --benches`) nothing is measured.
     #[arg(long, hide = true)]
     bench: bool,
@@ -76,6 +79,11 @@ struct Plan {
     /// How long the cluster rests before its idle cost is measured: two `sync_interval`s.
     rest: Duration,
     idle: Duration,
+    /// Children of clusters of which a node is killed.
+    crash_sizes: Vec<usize>,
+    /// How often each time; every time in a new cluster.
+    crashes: usize,
+    only_crashes: bool,
 }
 
 impl Plan {
@@ -88,6 +96,9 @@ impl Plan {
             idle_children: most.min(10_000),
             rest: seconds(11, 6),
             idle: seconds(20, 6),
+            crash_sizes: vec![1_000, 10_000],
+            crashes: if options.quick { 3 } else { 9 },
+            only_crashes: options.crashes,
         }
     }
 }
@@ -125,6 +136,15 @@ async fn measure_unless_interrupted(plan: Plan) -> Result<(), BoxError> {
 }
 
 async fn measure(plan: Plan) -> Result<(), BoxError> {
+    let mut crashes = Vec::new();
+    for &children in &plan.crash_sizes {
+        eprintln!("SIGKILL of a node of a cluster with {children} children, {} times ...", plan.crashes);
+        crashes.push(crash(children, plan.crashes).await?);
+    }
+    if plan.only_crashes {
+        print!("{}", Crashes(&crashes));
+        return Ok(());
+    }
     let mut cluster = Cluster::start().await?;
     eprintln!("idle without children ...");
     let idle_empty = cluster.idle(0, &plan).await?;
@@ -140,11 +160,25 @@ async fn measure(plan: Plan) -> Result<(), BoxError> {
     cluster.all_listed(plan.idle_children, started).await?;
     cluster.first_lines(false).await?;
     let idle_full = cluster.idle(plan.idle_children, &plan).await?;
-    eprintln!("SIGKILL of a node ...");
-    let failover = cluster.failover(plan.idle_children).await?;
     cluster.stop().await?;
-    print!("{}", Report { single, bulks, idle_empty, idle_full, failover });
+    print!("{}", Report { single, bulks, idle_empty, idle_full, crashes });
     Ok(())
+}
+
+/// Kills a node of so many clusters with so many children.
+async fn crash(children: usize, times: usize) -> Result<Crash, BoxError> {
+    let (mut moved, mut running) = (0, Vec::new());
+    for _ in 0..times {
+        let mut cluster = Cluster::start().await?;
+        let started = cluster.start_many("orphan", children).await?;
+        cluster.all_listed(children, started).await?;
+        cluster.first_lines(false).await?;
+        let (orphans, took) = cluster.lose_a_node().await?;
+        cluster.stop().await?;
+        eprintln!("{orphans} of {children} run elsewhere after {}", clock::show(took));
+        (moved, running) = (orphans, [running, vec![took]].concat());
+    }
+    Ok(Crash { children, moved, running })
 }
 
 /// Three processes. Dropped, it kills them.
@@ -289,8 +323,8 @@ impl Cluster {
         answers.into_iter().map(usage).collect()
     }
 
-    /// Kills the last node; until every child runs on the others.
-    async fn failover(&mut self, children: usize) -> Result<Failover, BoxError> {
+    /// Kills the last node; how many children it had, and how long until every one of them runs on the others.
+    async fn lose_a_node(&mut self) -> Result<(usize, Duration), BoxError> {
         let orphans = self.usages().await?.last().map_or(0, |usage| usage.children);
         let victim = self.processes.pop().ok_or("no process is left")?;
         let killed = clock::now();
@@ -306,8 +340,7 @@ impl Cluster {
             let (lines, at) = self.first_lines(false).await?;
             (moved, last) = (moved + lines, last.max(at));
         }
-        let (listed, _) = self.all_listed(children, killed).await?;
-        Ok(Failover { moved, children, running: Duration::from_nanos(last.saturating_sub(killed)), listed })
+        Ok((moved, Duration::from_nanos(last.saturating_sub(killed))))
     }
 
     async fn stop(self) -> Result<(), BoxError> {

@@ -406,6 +406,7 @@ impl Cluster {
                     Heard::Connected => StreamEvent::Connected,
                     Heard::Accepted(from) => StreamEvent::Accepted { from: *from },
                     Heard::Frame(frame) => StreamEvent::Frame(frame),
+                    Heard::Refused => StreamEvent::Refused,
                     Heard::Closed => StreamEvent::Closed,
                 };
                 match event {

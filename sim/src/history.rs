@@ -71,6 +71,8 @@ pub struct Fault {
 pub enum FaultKind {
     /// Nothing of this class gets from the first to the second.
     Cut(NodeIdx, NodeIdx, Class),
+    /// A firewall refuses streams from the first to the second; datagrams pass.
+    Rejects(NodeIdx, NodeIdx),
     /// What the first sends to the second waits.
     Clogged(NodeIdx, NodeIdx),
     /// What the first sends to the second is treated worse than what others send.
@@ -154,6 +156,7 @@ impl Fault {
     pub fn touches(&self, node: NodeIdx) -> bool {
         match self.kind {
             FaultKind::Cut(from, to, _)
+            | FaultKind::Rejects(from, to)
             | FaultKind::Clogged(from, to)
             | FaultKind::Degraded(from, to)
             | FaultKind::Sifted(from, to) => from == node || to == node,

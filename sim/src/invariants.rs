@@ -182,6 +182,14 @@ pub const ALL: &[Invariant] = &[
     invariant(
         Safety,
         "membership",
+        "crashes-are-real",
+        membership::crashes_are_real,
+        "nobody is said to have crashed whose process lives, unless firewalls refused its streams and a fault kept it from \
+         answering, and so for two members (or for the only other one), of all that were asked",
+    ),
+    invariant(
+        Safety,
+        "membership",
         "no-false-conflict",
         membership::no_false_conflict,
         "nobody believes that another process lives at its address where none does",

@@ -58,6 +58,7 @@ impl<'a> Knowledge<'a> {
                 // Streams carry what gossip does not, and the other way round: of two that lack either, no window is
                 // quiet.
                 FaultKind::Cut(a, b, _)
+                | FaultKind::Rejects(a, b)
                 | FaultKind::Clogged(a, b)
                 | FaultKind::Degraded(a, b)
                 | FaultKind::Sifted(a, b) => {

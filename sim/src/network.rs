@@ -132,6 +132,8 @@ struct State {
     /// The classes that are cut, as bits.
     cut: u8,
     clogged: bool,
+    /// Whether a firewall refuses streams.
+    rejects: bool,
     /// Where the link differs from the default.
     own: Option<Box<Link>>,
     /// Of links that are or were more than plain.
@@ -226,6 +228,21 @@ impl Network {
         self.pairs().filter(|(.., state)| state.clogged).map(|(from, to, _)| (from, to)).collect()
     }
 
+    /// Lets a firewall refuse streams that are dialled in this direction, or not. Returns whether that changed anything.
+    pub fn set_rejects(&mut self, from: NodeIdx, to: NodeIdx, rejects: bool) -> bool {
+        std::mem::replace(&mut self.state(from, to).rejects, rejects) != rejects
+    }
+
+    /// Whether a firewall refuses streams that are dialled in this direction.
+    pub fn rejects(&self, from: NodeIdx, to: NodeIdx) -> bool {
+        self.known(from, to).is_some_and(|state| state.rejects)
+    }
+
+    /// Every direction in which a firewall refuses streams.
+    pub fn rejections(&self) -> Vec<(NodeIdx, NodeIdx)> {
+        self.pairs().filter(|(.., state)| state.rejects).map(|(from, to, _)| (from, to)).collect()
+    }
+
     /// Whether streams get nothing through in this direction, for whatever reason.
     pub fn stops_streams(&self, from: NodeIdx, to: NodeIdx) -> bool {
         self.known(from, to).is_some_and(|state| state.clogged || state.cut & Class::STREAMS != 0)
@@ -303,6 +320,7 @@ fn state_in(links: &mut Vec<Vec<State>>, seed: u64, from: NodeIdx, to: NodeIdx) 
             random: Random::numbered(seed, "link", number(from, NodeIdx(to))),
             cut: 0,
             clogged: false,
+            rejects: false,
             own: None,
             trouble: None,
         }));

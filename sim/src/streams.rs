@@ -28,7 +28,7 @@ pub struct End {
 pub enum Host {
     /// A process of this life listens, running or paused.
     Listening(u32),
-    /// No process: the kernel refuses.
+    /// No process: the kernel refuses. Or a firewall does, whoever is there.
     Refusing,
     /// No machine.
     Silent,
@@ -43,6 +43,8 @@ pub enum Heard {
     Accepted(SocketAddr),
     /// A frame.
     Frame(Vec<u8>),
+    /// Nobody listens where it was dialled to.
+    Refused,
     /// The end.
     Closed,
 }
@@ -228,6 +230,19 @@ impl Streams {
         vec![(world.now + delay, Step { pipe, kind })]
     }
 
+    /// A firewall that rejects came up between two nodes: their streams in either direction break, and both ends hear it.
+    pub fn rejected(&mut self, world: &mut World<'_>, one: NodeIdx, other: NodeIdx) -> Later {
+        let machines = [one, other].map(|node| world.network.machine(node));
+        let mut later = Later::new();
+        for (&pipe, state) in &self.pipes {
+            let [from, to] = state.nodes.map(|node| world.network.machine(node));
+            if [from, to] == machines || [to, from] == machines {
+                later.extend([0, 1].map(|side| (world.now, Step { pipe, kind: StepKind::Break(side) })));
+            }
+        }
+        later
+    }
+
     /// Sends a frame. Does nothing on a stream that is gone.
     pub fn send(&mut self, world: &mut World<'_>, end: End, extra_delay: Duration, frame: Vec<u8>) -> Later {
         match self.reset_on_its_way(world, end) {
@@ -289,8 +304,8 @@ impl Streams {
         match step.kind {
             StepKind::Syn => self.request_arrives(world, step.pipe, &mut told, &mut later),
             StepKind::SynAck => self.acceptance_arrives(world, step.pipe, &mut told, &mut later),
-            StepKind::Refused => self.end_side(step.pipe, 0, &mut told),
-            StepKind::Break(side) => self.end_side(step.pipe, side, &mut told),
+            StepKind::Refused => self.end_side(step.pipe, 0, Heard::Refused, &mut told),
+            StepKind::Break(side) => self.end_side(step.pipe, side, Heard::Closed, &mut told),
             StepKind::Arrive(side) => self.items_arrive(world, step.pipe, side, &mut told, &mut later),
         }
         (told, later)
@@ -318,11 +333,16 @@ impl Streams {
             return;
         }
         let [from, to] = pipe.nodes;
-        let host = if world.network.stops_streams(from, to) { Host::Silent } else { (world.host)(to) };
+        let host = match &*world.network {
+            // A firewall on its own side answers however the line is.
+            network if network.rejects(from, to) => Host::Refusing,
+            network if network.stops_streams(from, to) => Host::Silent,
+            _ => (world.host)(to),
+        };
         let back = world.now + world.network.segment(world.now, to, from, HEADER_BYTES);
         match host {
             Host::Silent if world.now.since(pipe.dialled) >= self.options.connect_timeout => {
-                self.end_side(id, 0, told);
+                self.end_side(id, 0, Heard::Closed, told);
             }
             Host::Silent => later.push((world.now + RETRY, Step { pipe: id, kind: StepKind::Syn })),
             Host::Refusing => later.push((back, Step { pipe: id, kind: StepKind::Refused })),
@@ -348,7 +368,7 @@ impl Streams {
         } else if world.now.since(pipe.dialled) < self.options.connect_timeout {
             later.push((world.now + RETRY, Step { pipe: id, kind: StepKind::SynAck }));
         } else {
-            self.end_side(id, 0, told);
+            self.end_side(id, 0, Heard::Closed, told);
             later.push((world.now + self.options.break_after, Step { pipe: id, kind: StepKind::Break(1) }));
         }
     }
@@ -377,7 +397,7 @@ impl Streams {
             if world.now.since(since) < self.options.break_after {
                 later.push((world.now + RETRY, again));
             } else {
-                self.end_side(id, side, told);
+                self.end_side(id, side, Heard::Closed, told);
                 let silent_side = Step { pipe: id, kind: StepKind::Break(1 - side) };
                 later.push((world.now + self.options.break_after, silent_side));
             }
@@ -413,12 +433,12 @@ impl Streams {
     }
 
     /// This side hears that the stream has ended, if it still listens.
-    fn end_side(&mut self, id: u64, side: usize, told: &mut Vec<(End, Heard)>) {
+    fn end_side(&mut self, id: u64, side: usize, how: Heard, told: &mut Vec<(End, Heard)>) {
         let Some(pipe) = self.pipes.get_mut(&id) else { return };
         let listens = std::mem::replace(&mut pipe.listens[side], false);
         if let Some(end) = pipe.ends[side] {
             self.ends.remove(&end);
-            told.extend(listens.then_some((end, Heard::Closed)));
+            told.extend(listens.then_some((end, how)));
         }
         if pipe.listens == [false, false] {
             self.remove(id);

@@ -77,6 +77,10 @@ const MAY_BE_MISSING: &[(&str, &str)] = &[
     ("datagrams_unsent", "the simulated operating system takes every datagram"),
     ("streams_refused", "so many streams are opened at once by strangers only"),
     ("seen_pruned", "it takes 65,536 dead writers"),
+    (
+        "watches_refused",
+        "one node is chosen by so many only in clusters of thousands, or where few streams are allowed",
+    ),
     ("name_conflicts", "every node has a name of its own; two that share one are a mistake of configuration"),
     ("refused_serial", "every life has an instance of its own, and nobody forges records"),
 ];
@@ -103,6 +107,7 @@ fn struck(history: &History) -> BTreeMap<&'static str, u64> {
     let mut struck: BTreeMap<&'static str, u64> = all.into_iter().map(|name| (name, 0)).collect();
     let faults = history.faults.iter().map(|fault| match fault.kind {
         FaultKind::Cut(..) => "fault_cut",
+        FaultKind::Rejects(..) => "fault_reject",
         FaultKind::Clogged(..) => "fault_clog",
         FaultKind::Degraded(..) => "fault_bad_link",
         FaultKind::Sifted(..) => "fault_sieve",

@@ -24,6 +24,7 @@ pub(crate) fn micros(at: Time) -> u64 {
 pub(crate) fn fault_name(kind: FaultKind) -> &'static str {
     match kind {
         FaultKind::Cut(..) => "cut",
+        FaultKind::Rejects(..) => "reject",
         FaultKind::Clogged(..) => "clog",
         FaultKind::Degraded(..) => "bad link",
         FaultKind::Sifted(..) => "sieve",
@@ -41,6 +42,7 @@ pub(crate) fn fault_name(kind: FaultKind) -> &'static str {
 pub(crate) fn fault_nodes(kind: FaultKind) -> Vec<NodeIdx> {
     match kind {
         FaultKind::Cut(from, to, _)
+        | FaultKind::Rejects(from, to)
         | FaultKind::Clogged(from, to)
         | FaultKind::Degraded(from, to)
         | FaultKind::Sifted(from, to) => vec![from, to],
@@ -72,6 +74,7 @@ pub(crate) fn fault(cluster: &Cluster, kind: FaultKind) -> String {
             };
             format!("{what} from {} to {}", name(from), name(to))
         }
+        FaultKind::Rejects(from, to) => format!("streams from {} to {} are refused", name(from), name(to)),
         FaultKind::Clogged(from, to) => format!("what {} sends to {} waits", name(from), name(to)),
         FaultKind::Degraded(from, to) => format!("the link from {} to {} is bad", name(from), name(to)),
         FaultKind::Sifted(from, to) => format!("some of what {} tells {} is held back", name(from), name(to)),
@@ -225,6 +228,9 @@ pub(crate) fn event(cluster: &Cluster, event: &Event) -> (String, Option<ChildId
             told("StartupDiffers", Some(id), format!("said that its start-up child {id} is live with another spec"))
         }
         Event::MemberUp(member) => told("MemberUp", None, format!("saw {} up", life_of(cluster, member))),
+        Event::MemberCrashed(member) => {
+            told("MemberCrashed", None, format!("found that the process of {} has ended", life_of(cluster, member)))
+        }
         Event::MemberDown(member) => told("MemberDown", None, format!("declared {} down", life_of(cluster, member))),
         Event::NameConflict { name, loser } => {
             told("NameConflict", None, format!("said that two live nodes are called {name}; {loser} owns nothing"))

@@ -48,7 +48,9 @@ pub enum StreamEvent<'a> {
     },
     /// One whole frame arrived, without its length.
     Frame(&'a [u8]),
-    /// It ended, could not be opened, or was closed by the caller's limits. Nothing more comes of it.
+    /// It could not be opened because the other machine says that nobody listens there. Nothing more comes of it.
+    Refused,
+    /// It ended, could not be opened for another reason, or was closed by the caller's limits. Nothing more comes of it.
     Closed,
 }
 
@@ -176,7 +178,7 @@ pub struct Transmit<'a> {
 /// Something that the caller must do.
 #[derive(Clone, Debug)]
 pub enum Output {
-    /// Open a stream; answer with [`StreamEvent::Connected`] or [`StreamEvent::Closed`].
+    /// Open a stream; answer with [`StreamEvent::Connected`], [`StreamEvent::Refused`] or [`StreamEvent::Closed`].
     Connect {
         /// Its name from now on.
         conn: ConnId,

@@ -1,18 +1,22 @@
-//! Streams to other nodes: dialled when there is much to say, shaken hands on, closed when idle.
+//! Streams to other nodes: dialled when there is much to say, shaken hands on, closed when idle. Standing ones, by which
+//! members watch each other, carry nothing and are never idle.
 //!
-//! May not: look into what the frames carry, beyond the handshake.
+//! May not: look into what the frames carry, beyond the handshake; decide what the end of a stream means.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::wire::Hello;
+use super::wire::Purpose;
 use super::{ConnId, Identity, InstanceId, Output, Stats, Time};
 
 /// A handshake that takes longer has met something that is not haulout, or a host that died.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A stream that carried nothing for so long is closed.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Standing streams that are accepted, at most: each member chooses a few watchers at random, so that hardly any node of a
+/// large cluster is chosen by more than four times as many. Of few streams, a quarter.
+pub(crate) const WATCHES_MAX: usize = 64;
 
 /// How far a stream is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +37,10 @@ struct Link {
     addr: SocketAddr,
     /// Who is at the other end: known once greeted, meant before.
     peer: Option<InstanceId>,
-    join: bool,
+    purpose: Purpose,
     used: Time,
+    /// How long it took to be opened.
+    took: Duration,
     queue: VecDeque<Vec<u8>>,
     queued_bytes: usize,
 }
@@ -46,13 +52,26 @@ pub(crate) enum Expect {
     Hello,
     /// The first answer: a Welcome or a refusal.
     Welcome {
-        /// Whether it was dialled to join.
-        join: bool,
+        /// What it was dialled for.
+        purpose: Purpose,
     },
     /// Messages.
     Messages,
+    /// Nothing but a word that its end will mean nothing.
+    Farewell,
     /// Nothing: the stream is unknown or misbehaves.
     Nothing,
+}
+
+/// A stream that ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ended {
+    /// Who was at the other end, or was to be.
+    pub(crate) peer: InstanceId,
+    /// What it was for.
+    pub(crate) purpose: Purpose,
+    /// Whether both sides had known each other.
+    pub(crate) was_open: bool,
 }
 
 /// Every stream of this node.
@@ -82,7 +101,7 @@ impl Links {
     ) {
         let conn = match self.by_peer.get(&to.instance) {
             Some(&conn) => conn,
-            None => self.dial(now, to.addr, Some(to.instance), false, out, stats),
+            None => self.dial(now, to.addr, Some(to.instance), Purpose::Messages, out, stats),
         };
         let Some(link) = self.links.get_mut(&conn) else { return };
         link.used = now;
@@ -100,9 +119,39 @@ impl Links {
 
     /// Dials a seed, unless that is being done.
     pub(crate) fn join(&mut self, now: Time, seed: SocketAddr, out: &mut VecDeque<Output>, stats: &mut Stats) {
-        if !self.links.values().any(|link| link.join && link.addr == seed) {
-            self.dial(now, seed, None, true, out, stats);
+        if !self.links.values().any(|link| link.purpose == Purpose::Join && link.addr == seed) {
+            self.dial(now, seed, None, Purpose::Join, out, stats);
         }
+    }
+
+    /// Dials a member to be watched by it.
+    pub(crate) fn watch(&mut self, now: Time, by: Identity, out: &mut VecDeque<Output>, stats: &mut Stats) {
+        self.dial(now, by.addr, Some(by.instance), Purpose::Watch, out, stats);
+    }
+
+    /// The standing streams that this node dialled, with whom they lead to.
+    pub(crate) fn watches(&self) -> impl Iterator<Item = (ConnId, InstanceId)> + '_ {
+        let dialled = self.links.range(..ConnId::accepted(0)).filter(|(_, link)| link.purpose == Purpose::Watch);
+        dialled.filter_map(|(&conn, link)| Some((conn, link.peer?)))
+    }
+
+    /// The longest that one of them took to be opened: a round trip.
+    pub(crate) fn slowest_watch(&self) -> Duration {
+        let watches = self.links.values().filter(|link| link.purpose == Purpose::Watch);
+        watches.map(|link| link.took).max().unwrap_or_default()
+    }
+
+    /// Every standing stream whose ends know each other.
+    pub(crate) fn open_watches(&self) -> Vec<ConnId> {
+        let open = |link: &Link| link.purpose == Purpose::Watch && link.stage == Stage::Open;
+        self.links.iter().filter(|(_, link)| open(link)).map(|(&conn, _)| conn).collect()
+    }
+
+    /// The name of a stream that this node dials without a handshake, and keeps itself.
+    pub(crate) fn next_conn(&mut self, stats: &mut Stats) -> ConnId {
+        self.dialled += 1;
+        stats.streams_opened += 1;
+        ConnId(self.dialled)
     }
 
     fn dial(
@@ -110,17 +159,15 @@ impl Links {
         now: Time,
         addr: SocketAddr,
         peer: Option<InstanceId>,
-        join: bool,
+        purpose: Purpose,
         out: &mut VecDeque<Output>,
         stats: &mut Stats,
     ) -> ConnId {
-        self.dialled += 1;
-        stats.streams_opened += 1;
-        let conn = ConnId(self.dialled);
-        let link =
-            Link { stage: Stage::Dialling, addr, peer, join, used: now, queue: VecDeque::new(), queued_bytes: 0 };
+        let conn = self.next_conn(stats);
+        let (stage, queue) = (Stage::Dialling, VecDeque::new());
+        let link = Link { stage, addr, peer, purpose, used: now, took: Duration::ZERO, queue, queued_bytes: 0 };
         self.links.insert(conn, link);
-        if let Some(peer) = peer {
+        if let Some(peer) = peer.filter(|_| purpose == Purpose::Messages) {
             self.by_peer.insert(peer, conn);
         }
         out.push_back(Output::Connect { conn, to: addr });
@@ -132,14 +179,14 @@ impl Links {
         &mut self,
         now: Time,
         conn: ConnId,
-        hello: impl FnOnce(bool) -> (Hello, Vec<u8>),
+        hello: impl FnOnce(Purpose) -> Vec<u8>,
         out: &mut VecDeque<Output>,
     ) {
         let Some(link) = self.links.get_mut(&conn) else { return };
         link.stage = Stage::Greeting;
+        link.took = now.since(link.used);
         link.used = now;
-        let (_, bytes) = hello(link.join);
-        out.push_back(Output::Frame { conn, bytes });
+        out.push_back(Output::Frame { conn, bytes: hello(link.purpose) });
         link.queued_bytes = 0;
         out.extend(link.queue.drain(..).map(|bytes| Output::Frame { conn, bytes }));
     }
@@ -163,8 +210,9 @@ impl Links {
             stage: Stage::Expecting,
             addr: from,
             peer: None,
-            join: false,
+            purpose: Purpose::Messages,
             used: now,
+            took: Duration::ZERO,
             queue: VecDeque::new(),
             queued_bytes: 0,
         };
@@ -178,8 +226,9 @@ impl Links {
                 link.used = now;
                 match link.stage {
                     Stage::Dialling => Expect::Nothing,
-                    Stage::Greeting => Expect::Welcome { join: link.join },
+                    Stage::Greeting => Expect::Welcome { purpose: link.purpose },
                     Stage::Expecting => Expect::Hello,
+                    Stage::Open if link.purpose == Purpose::Watch => Expect::Farewell,
                     Stage::Open => Expect::Messages,
                 }
             }
@@ -187,8 +236,23 @@ impl Links {
         }
     }
 
+    /// Whether one more member may be watched over an accepted stream.
+    pub(crate) fn has_room_to_watch(&self) -> bool {
+        let accepted = self.links.range(ConnId::accepted(0)..);
+        let watched = accepted.filter(|(_, link)| link.purpose == Purpose::Watch).count();
+        watched < WATCHES_MAX.min(self.accepted_max / 4)
+    }
+
+    /// The other end of an accepted stream named itself and said what the stream is for.
+    pub(crate) fn greeted_for(&mut self, conn: ConnId, peer: InstanceId, purpose: Purpose, stats: &mut Stats) {
+        if let Some(link) = self.links.get_mut(&conn) {
+            link.purpose = purpose;
+        }
+        self.greeted(conn, peer, stats);
+    }
+
     /// The other end named itself.
-    pub(crate) fn greeted(&mut self, conn: ConnId, peer: InstanceId) {
+    pub(crate) fn greeted(&mut self, conn: ConnId, peer: InstanceId, stats: &mut Stats) {
         let Some(link) = self.links.get_mut(&conn) else { return };
         link.stage = Stage::Open;
         if let Some(meant) = link.peer.filter(|meant| *meant != peer)
@@ -197,7 +261,11 @@ impl Links {
             self.by_peer.remove(&meant);
         }
         link.peer = Some(peer);
-        self.by_peer.entry(peer).or_insert(conn);
+        if link.purpose == Purpose::Watch {
+            stats.watches_opened += 1;
+        } else {
+            self.by_peer.entry(peer).or_insert(conn);
+        }
     }
 
     /// Where a stream leads.
@@ -205,23 +273,22 @@ impl Links {
         self.links.get(&conn).map(|link| link.addr)
     }
 
-    /// A stream is gone; whose it was.
-    pub(crate) fn closed(&mut self, conn: ConnId) -> Option<InstanceId> {
+    /// A stream is gone; whose it was, and what for.
+    pub(crate) fn closed(&mut self, conn: ConnId) -> Option<Ended> {
         let link = self.links.remove(&conn)?;
         let peer = link.peer?;
         if self.by_peer.get(&peer) == Some(&conn) {
             self.by_peer.remove(&peer);
-            if let Some((&other, _)) =
-                self.links.iter().find(|(_, other)| other.peer == Some(peer) && other.stage == Stage::Open)
-            {
+            let carries = |other: &Link| other.stage == Stage::Open && other.purpose != Purpose::Watch;
+            if let Some((&other, _)) = self.links.iter().find(|(_, other)| other.peer == Some(peer) && carries(other)) {
                 self.by_peer.insert(peer, other);
             }
         }
-        Some(peer)
+        Some(Ended { peer, purpose: link.purpose, was_open: link.stage == Stage::Open })
     }
 
     /// Closes a stream from this side.
-    pub(crate) fn close(&mut self, conn: ConnId, out: &mut VecDeque<Output>) -> Option<InstanceId> {
+    pub(crate) fn close(&mut self, conn: ConnId, out: &mut VecDeque<Output>) -> Option<Ended> {
         if self.links.contains_key(&conn) {
             out.push_back(Output::Close { conn });
         }
@@ -237,10 +304,14 @@ impl Links {
         }
     }
 
-    /// Closes what is idle for so long or never shook hands. Returns whose streams were closed.
-    pub(crate) fn sweep(&mut self, now: Time, idle_max: Duration, out: &mut VecDeque<Output>) -> Vec<InstanceId> {
+    /// Closes what is idle for so long or never shook hands. Returns what was closed.
+    pub(crate) fn sweep(&mut self, now: Time, idle_max: Duration, out: &mut VecDeque<Output>) -> Vec<Ended> {
         let is_over = |link: &Link| {
-            let limit = if link.stage == Stage::Open { idle_max } else { HANDSHAKE_TIMEOUT };
+            let limit = match (link.stage, link.purpose) {
+                (Stage::Open, Purpose::Watch) => return false,
+                (Stage::Open, _) => idle_max,
+                _ => HANDSHAKE_TIMEOUT,
+            };
             now.since(link.used) >= limit
         };
         let over: Vec<_> = self.links.iter().filter(|(_, link)| is_over(link)).map(|(&conn, _)| conn).collect();
@@ -249,7 +320,7 @@ impl Links {
 
     /// Whether a seed has taken this node's call and not answered yet.
     pub(crate) fn is_joining(&self) -> bool {
-        self.links.values().any(|link| link.join && link.stage == Stage::Greeting)
+        self.links.values().any(|link| link.purpose == Purpose::Join && link.stage == Stage::Greeting)
     }
 
     /// How many streams were accepted, and how many bytes wait on the fullest of all.
@@ -258,8 +329,13 @@ impl Links {
         (accepted, self.links.values().map(|link| link.queued_bytes).max().unwrap_or(0))
     }
 
-    /// Whether there is no stream at all.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.links.is_empty()
+    /// How many standing streams there are, either way.
+    pub(crate) fn watching(&self) -> usize {
+        self.links.values().filter(|link| link.purpose == Purpose::Watch).count()
+    }
+
+    /// Whether no stream can become idle: none is there but standing ones.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.links.values().all(|link| link.purpose == Purpose::Watch && link.stage == Stage::Open)
     }
 }

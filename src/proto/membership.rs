@@ -535,6 +535,19 @@ impl Membership {
         }
     }
 
+    /// The process of this identity has ended: down at once, and told to a few members at once. Says whether it was active.
+    pub(crate) fn declare_down(&mut self, now: Time, who: Identity, stats: &mut Stats) -> bool {
+        if self.active.get(&who.instance) != Some(&who) || self.is_silent(now) {
+            return false;
+        }
+        self.apply(now, std::iter::once(Member::down(who)), stats);
+        if self.foca.gossip(&mut self.collected).is_err() {
+            stats.swim_errors += 1;
+        }
+        self.after_call(now, stats);
+        true
+    }
+
     /// An earlier life at this address left a higher bump behind: passes it in one step, where foca's doubling would
     /// take many and look like a fight of two processes.
     fn rise_above(&mut self, bump: u32, stats: &mut Stats) -> bool {

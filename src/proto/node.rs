@@ -9,6 +9,7 @@ use chacha20::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use super::links::{IDLE_TIMEOUT, Links};
+use super::looks::Looks;
 use super::membership::{Change, Membership, Standing};
 use super::outbox::{Gossip, Outbox, encode};
 use super::scope::Scope;
@@ -29,9 +30,11 @@ use crate::info::{Event, MemberInfo};
 mod leaving;
 mod packets;
 mod sizes;
+mod watching;
 
 use leaving::Leaving;
 pub use sizes::Size;
+use watching::Choice;
 
 /// What a member says of itself leads its Asks until it is known, and every node keeps it of every member: it must fit
 /// into a few datagrams.
@@ -55,6 +58,8 @@ pub struct Node {
     leaving: Option<Leaving>,
     has_left: bool,
     you_are_down: VecDeque<Time>,
+    looks: Looks,
+    choice: Choice,
     /// The identity under which everything so far was sent.
     known_as: Identity,
 }
@@ -124,6 +129,8 @@ impl Node {
             leaving: None,
             has_left: false,
             you_are_down: VecDeque::new(),
+            looks: Looks::default(),
+            choice: Choice::default(),
             known_as: me,
         })
     }
@@ -140,6 +147,9 @@ impl Node {
     /// Something happened to a stream.
     pub fn handle_stream(&mut self, now: Time, conn: ConnId, event: StreamEvent<'_>) {
         self.advance(now);
+        if self.look_heard(conn, event) {
+            return self.after_input();
+        }
         match event {
             StreamEvent::Connected => self.stream_connected(conn),
             StreamEvent::Accepted { from } => {
@@ -147,10 +157,9 @@ impl Node {
                 self.set_sweep();
             }
             StreamEvent::Frame(bytes) => self.take_frame(conn, bytes),
-            StreamEvent::Closed => {
-                if let Some(peer) = self.cx.links.closed(conn) {
-                    self.stream_lost(peer);
-                }
+            StreamEvent::Refused | StreamEvent::Closed => {
+                let ended = self.cx.links.closed(conn);
+                self.stream_ended(ended);
             }
         }
         self.after_input();
@@ -321,6 +330,7 @@ impl Node {
             self.cx.stats.pauses += 1;
             tracing::warn!(?lateness, "this process stood still");
             self.cx.membership.handle_pause(now);
+            self.end_looks();
             for scope in self.scopes.values_mut() {
                 scope.wait_anew(now);
             }
@@ -392,6 +402,8 @@ impl Node {
             Alarm::Find(scope, token) => {
                 self.scopes.get_mut(&scope).into_iter().for_each(|scope| scope.end_find(cx, token));
             }
+            Alarm::Watch => self.choose_watchers(),
+            Alarm::Look(number) => self.look_on(number),
             Alarm::Sync => self.sync(),
             Alarm::Gossip => self.gossip(),
             Alarm::Sweep => self.sweep(),
@@ -421,14 +433,14 @@ impl Node {
     fn sweep(&mut self) {
         self.cx.sweep_set = false;
         let idle_max = if self.cx.sites.fires(Site::CloseStream) { Duration::from_secs(1) } else { IDLE_TIMEOUT };
-        for peer in self.cx.links.sweep(self.cx.now, idle_max, &mut self.cx.outputs) {
-            self.stream_lost(peer);
+        for ended in self.cx.links.sweep(self.cx.now, idle_max, &mut self.cx.outputs) {
+            self.stream_ended(Some(ended));
         }
         self.set_sweep();
     }
 
     fn set_sweep(&mut self) {
-        if !self.cx.sweep_set && !self.cx.links.is_empty() {
+        if !self.cx.sweep_set && !self.cx.links.is_at_rest() {
             self.cx.sweep_set = true;
             self.cx.set_timer(super::shared::SWEEP_INTERVAL, Wakeup::Stream, Alarm::Sweep);
         }
@@ -451,7 +463,9 @@ impl Node {
     /// Takes over what membership noticed.
     fn follow_membership(&mut self) {
         let mut gone = BTreeSet::new();
+        let mut has_changed = false;
         while let Some(change) = self.cx.membership.poll_change() {
+            has_changed = true;
             match change {
                 Change::Up(identity) => {
                     tracing::info!(member = ?identity, "member up");
@@ -484,6 +498,10 @@ impl Node {
             }
         }
         self.members_gone(&mut gone);
+        if has_changed {
+            self.end_looks_at_the_gone();
+            self.choose_watchers_soon();
+        }
         if self.known_as != self.cx.me() {
             self.known_as = self.cx.me();
             for scope in self.scopes.values_mut() {
@@ -517,6 +535,7 @@ impl Node {
     /// The others had declared this node down.
     fn rejoined(&mut self) {
         tracing::warn!(identity = ?self.cx.me(), "the others had declared this node down; it is back");
+        self.end_looks();
         for scope in self.scopes.values_mut() {
             scope.rejoined(&mut self.cx);
         }

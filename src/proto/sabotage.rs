@@ -59,6 +59,16 @@ pub enum Rule {
     BuddyMessages,
     /// A node without members goes on looking for some.
     KeepSeeking,
+    /// A member whose port refuses is taken for crashed only when it answers nothing either.
+    CrashIsSilent,
+    /// A member that answers nothing is taken for crashed only when its port refuses too.
+    CrashIsRefused,
+    /// A member is taken for crashed only when a second one sees the same.
+    CrashHasTwoWitnesses,
+    /// Whoever reaches nobody else accuses nobody.
+    UnwellAccusesNobody,
+    /// A member that somebody still reaches is not taken for crashed.
+    OneWhoReachesItSuffices,
     /// An exchange carries the table of members.
     ExchangeTable,
     /// A child that completed is done for ever.

@@ -52,6 +52,10 @@ pub(crate) enum Alarm {
     Exchange(ScopeId),
     /// Close idle streams.
     Sweep,
+    /// Choose watchers, and dial those that are missing.
+    Watch,
+    /// Go on with the look of this number.
+    Look(u64),
     /// A search for an unknown child is over.
     Find(ScopeId, u64),
     /// Look whether this node may leave.

@@ -160,6 +160,22 @@ counters! {
     gossip_dropped,
     /// Rumours that had been news here before, and were not read again.
     rumours_heard_again,
+    /// Standing streams, by which members watch each other, that were opened from or to this node.
+    watches_opened,
+    /// Standing streams that ended without a word.
+    watches_lost,
+    /// Standing streams that this node refused because it watches as many as it may.
+    watches_refused,
+    /// Members that this node looked at, because a standing stream ended or another member asked.
+    looks,
+    /// Looks that showed that the member lives, or that its process does.
+    looks_alive,
+    /// Looks that ended without knowing.
+    looks_unclear,
+    /// Times at which other members were asked to look too.
+    witnesses_asked,
+    /// Members that this node declared down because their process had ended, without waiting for suspicion.
+    crashes_declared,
     /// Streams that this node opened.
     streams_opened,
     /// Streams that this node refused.

@@ -184,6 +184,16 @@ pub enum Message {
     Relay(Identity, Vec<u8>),
     /// These messages come from that member, through the sender.
     Relayed(Identity, Vec<u8>),
+    /// This standing stream ends because its sender wants it so: it says nothing about the sender's life.
+    Unwatch,
+    /// Answer at once.
+    Probe(u64),
+    /// The answer to the probe of this number.
+    Echo(u64),
+    /// The port of that member refuses me: look at it too and answer to this number.
+    Look(u64, Identity),
+    /// I have looked as the request of this number asked: whether its port refuses and it answers nothing.
+    Looked(u64, bool),
     /// The roots of some scopes.
     Roots(Vec<(ScopeId, u64)>),
     /// The same, from a member that is about to leave: whoever differs pulls at once, and answers with its own.
@@ -227,8 +237,19 @@ pub struct Hello {
     pub placement: u64,
     /// The stable name of the dialling node.
     pub name: String,
-    /// Whether it wants to join, and so needs the table.
-    pub join: bool,
+    /// What the stream is for.
+    pub purpose: Purpose,
+}
+
+/// What a stream was dialled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Purpose {
+    /// To carry messages.
+    Messages,
+    /// To join: the dialling node needs the table.
+    Join,
+    /// To stand and carry nothing: that it ends is news of the process that dialled.
+    Watch,
 }
 
 /// Who was dialled.
@@ -249,6 +270,8 @@ pub enum Refusal {
     Placement,
     /// This name belongs to another live member, at this address.
     Name(String, std::net::SocketAddr),
+    /// It watches as many as it may.
+    Full,
 }
 
 /// One message about a scope.

@@ -372,7 +372,9 @@ impl Driver {
             // Closed by this side meanwhile.
             Inbound::Connected(_) | Inbound::Frame(..) => {}
             Inbound::Closed(conn, ending) => {
+                let mut event = StreamEvent::Closed;
                 match ending {
+                    Ending::Refused => event = StreamEvent::Refused,
                     Ending::Lost(error) => trace!(?conn, %error, "a stream ended"),
                     Ending::Oversized(announced) => {
                         debug!(?conn, announced, "a stream is closed: it announced a frame that is too large");
@@ -380,7 +382,7 @@ impl Driver {
                     }
                 }
                 if self.streams.ended(conn) {
-                    self.node.handle_stream(now, conn, StreamEvent::Closed);
+                    self.node.handle_stream(now, conn, event);
                 }
             }
             Inbound::Seeds(resolved) => {

@@ -35,6 +35,9 @@ pub(super) fn event(scope: &str, event: &Event) {
             warn!(scope, child = %id, "a start-up child is live with another spec, which stays");
         }
         Event::MemberUp(member) => info!(scope, node = %member.name, addr = %member.addr, "member is up"),
+        Event::MemberCrashed(member) => {
+            info!(scope, node = %member.name, addr = %member.addr, "the process of a member has ended");
+        }
         Event::MemberDown(member) => info!(scope, node = %member.name, addr = %member.addr, "member is down"),
         Event::NameConflict { name, loser } => {
             warn!(scope, %name, %loser, "two live nodes have one name; rename the one named here");

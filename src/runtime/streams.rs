@@ -60,6 +60,8 @@ pub(super) enum Inbound {
 /// How a stream ended.
 #[derive(Debug)]
 pub(super) enum Ending {
+    /// It could not be opened: nobody listens there.
+    Refused,
     /// The peer closed it, or the network did.
     Lost(io::Error),
     /// The peer announced a frame that is too large.
@@ -133,7 +135,9 @@ impl Streams {
                 }
                 Err(error) => {
                     debug!(%to, %error, "a peer takes no stream");
-                    let _ = link.inbox.send(Inbound::Closed(conn, Ending::Lost(error))).await;
+                    let is_refused = error.kind() == io::ErrorKind::ConnectionRefused;
+                    let ending = if is_refused { Ending::Refused } else { Ending::Lost(error) };
+                    let _ = link.inbox.send(Inbound::Closed(conn, ending)).await;
                 }
             }
         });

@@ -5,6 +5,7 @@
 //! calls. So a rule that gets lost from the code makes its test fail. Where two rules cover each other, both are taken
 //! out, and the test says so.
 
+mod crashes;
 mod handover;
 mod membership;
 mod slips;

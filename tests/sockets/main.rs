@@ -7,6 +7,7 @@ mod bad_input;
 mod blocking;
 mod chaos;
 mod children;
+mod crashes;
 mod kinds;
 mod leaving;
 mod listings;

@@ -20,15 +20,15 @@ async fn a_node_in_a_process_of_its_own() {
 }
 
 /// Processes named `p0`, `p1` and so on, and the journal of their children.
-struct Processes {
-    journal: Journal,
+pub(crate) struct Processes {
+    pub(crate) journal: Journal,
     config: Config,
-    addrs: Vec<SocketAddr>,
-    all: Vec<Process>,
+    pub(crate) addrs: Vec<SocketAddr>,
+    pub(crate) all: Vec<Process>,
 }
 
 impl Processes {
-    async fn of(count: usize, config: Config) -> Processes {
+    pub(crate) async fn of(count: usize, config: Config) -> Processes {
         let addrs: Vec<SocketAddr> = (0..count).map(|_| free_addr()).collect();
         let config = Config { seeds: addrs.iter().map(SocketAddr::to_string).collect(), ..config };
         let mut processes = Processes { journal: Journal::new(), config, addrs, all: Vec::new() };
@@ -39,19 +39,19 @@ impl Processes {
         processes
     }
 
-    async fn start(&mut self, number: usize) {
+    pub(crate) async fn start(&mut self, number: usize) {
         let name = Some(format!("p{number}"));
         let config = Config { name, bind: self.addrs[number], ..self.config.clone() };
         self.all.push(Process::start(config, &self.journal).await);
         self.all.sort_by(|a, b| a.name.cmp(&b.name));
     }
 
-    fn take(&mut self, name: &str) -> Process {
+    pub(crate) fn take(&mut self, name: &str) -> Process {
         let place = self.all.iter().position(|process| process.name == name).expect("a process of this name");
         self.all.remove(place)
     }
 
-    async fn know_each_other(&mut self) {
+    pub(crate) async fn know_each_other(&mut self) {
         let names: Vec<String> = self.all.iter().map(|process| process.name.clone()).collect();
         until("all know all", async || {
             for process in &mut self.all {
@@ -63,7 +63,7 @@ impl Processes {
         .await;
     }
 
-    async fn run_children(&mut self, ids: &[String]) -> BTreeMap<String, String> {
+    pub(crate) async fn run_children(&mut self, ids: &[String]) -> BTreeMap<String, String> {
         let count = self.all.len();
         for (number, id) in ids.iter().enumerate() {
             self.all[number % count].start_child(id, Act::Live, Restart::Permanent).await;
@@ -72,7 +72,7 @@ impl Processes {
     }
 
     /// Waits until exactly these children run, once each, and all processes agree. Returns where.
-    async fn quiet(&mut self, ids: &[String]) -> BTreeMap<String, String> {
+    pub(crate) async fn quiet(&mut self, ids: &[String]) -> BTreeMap<String, String> {
         let mut ids = ids.to_vec();
         ids.sort();
         until("the processes are quiet", async || {
@@ -94,7 +94,7 @@ impl Processes {
     }
 
     /// Waits until children run where they ran before.
-    async fn quiet_as(&mut self, before: &BTreeMap<String, String>) {
+    pub(crate) async fn quiet_as(&mut self, before: &BTreeMap<String, String>) {
         let ids: Vec<String> = before.keys().cloned().collect();
         until("the same members have the same children", async || {
             let places = self.quiet(&ids).await;
@@ -103,11 +103,11 @@ impl Processes {
         .await;
     }
 
-    fn of_node(places: &BTreeMap<String, String>, name: &str) -> Vec<String> {
+    pub(crate) fn of_node(places: &BTreeMap<String, String>, name: &str) -> Vec<String> {
         places.iter().filter(|(_, node)| *node == name).map(|(id, _)| id.clone()).collect()
     }
 
-    async fn end(self) {
+    pub(crate) async fn end(self) {
         for process in self.all {
             process.leave().await;
         }
@@ -201,7 +201,7 @@ async fn a_process_that_stood_still_longer_than_failure_detection_rejoins_and_no
     })
     .await;
     paused.resume();
-    until("it finds out", async || require(paused.rejoins().await > 0, || "it has not".into())).await;
+    until("it finds out", async || require(paused.counts().await.rejoins > 0, || "it has not".into())).await;
     processes.all.push(paused);
     processes.know_each_other().await;
     processes.quiet_as(&before).await;

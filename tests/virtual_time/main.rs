@@ -5,6 +5,7 @@
 
 mod chaos;
 mod children;
+mod crashes;
 mod determinism;
 mod hostile;
 mod leaving;

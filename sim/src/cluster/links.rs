@@ -83,6 +83,9 @@ impl Cluster {
         for (from, to) in self.network.clogs() {
             self.unclog(from, to);
         }
+        for (from, to) in self.network.rejections() {
+            self.admit(from, to);
+        }
     }
 
     /// Lets everything from one node to another wait: 64 KiB of datagrams, more are lost, and streams, which break if
@@ -116,6 +119,30 @@ impl Cluster {
         } else {
             waiting.push(Waiting { from, to, origin, bytes });
         }
+    }
+
+    /// Lets a firewall refuse every stream that one node dials to another, though the process there lives. Streams
+    /// between the two break as it comes up; datagrams pass.
+    pub fn reject(&mut self, from: NodeIdx, to: NodeIdx) {
+        if self.network.set_rejects(from, to, true) {
+            self.trace.show(self.now, from, "rejected", &to);
+            self.history.begin_fault(FaultKind::Rejects(from, to), self.now);
+            self.with_streams(|streams, world| streams.rejected(world, from, to));
+        }
+    }
+
+    /// Takes the firewall away.
+    pub fn admit(&mut self, from: NodeIdx, to: NodeIdx) {
+        if self.network.set_rejects(from, to, false) {
+            self.trace.show(self.now, from, "admitted", &to);
+            self.history.end_faults(self.now, |kind| kind == FaultKind::Rejects(from, to));
+        }
+    }
+
+    /// Breaks every stream between two nodes, as a machine between them that forgets its connections does.
+    pub fn reset_streams(&mut self, one: NodeIdx, other: NodeIdx) {
+        self.trace.show(self.now, one, "streams reset", &other);
+        self.with_streams(|streams, world| streams.rejected(world, one, other));
     }
 
     /// Changes how links behave that have no behaviour of their own.

@@ -88,6 +88,9 @@ const QUICK: &[Rule] = &[
     Rule::RemovedStaysRemoved,
     Rule::ExchangeRemoves,
     Rule::SeenAsRanges,
+    Rule::CrashIsSilent,
+    Rule::CrashIsRefused,
+    Rule::CrashHasTwoWitnesses,
 ];
 
 /// In how many seeds which invariant was broken.

@@ -13,12 +13,16 @@ use crate::bounds::Bounds;
 use crate::cluster::Cluster;
 use crate::history::{CONFLICT_PAUSE, FaultKind, History, Life, LifeEnd};
 use crate::journal::Journal;
+use crate::network::Class;
 
 /// Loss from which on a member may fail to answer within `confirm_timeout`, retries and detours included.
 const LOSS_THAT_EXCUSES: f64 = 0.1;
 
 /// Loss from which on a member that lives may be declared down, though it is told that it is suspected.
 const LOSS_THAT_KILLS: f64 = 0.3;
+
+/// A member that answers this late, each way, may be taken for silent by who looks at it.
+const SLOW_TO_ANSWER: Duration = Duration::from_millis(100);
 
 /// Something that a node told its users, with the life in which it did.
 #[derive(Clone, Copy, Debug)]
@@ -184,6 +188,40 @@ impl<'a> Facts<'a> {
     /// Whether a fault touched the node in this time that may keep others from hearing that it lives.
     pub(super) fn muted(&self, node: NodeIdx, from: Time, to: Time) -> bool {
         self.touched.node(node, from, to) || self.touched.storms.meets(from, to)
+    }
+
+    /// Whether in this time faults kept a node from opening streams to another, as if nobody listened there, and from
+    /// hearing it.
+    pub(super) fn is_lost_to(&self, observer: NodeIdx, other: NodeIdx, from: Time, to: Time) -> bool {
+        let faults = || self.history.faults_between(from, to).map(|fault| fault.kind);
+        let is_refused = faults().any(|kind| kind == FaultKind::Rejects(observer, other));
+        let between = |a: NodeIdx, b: NodeIdx| [a, b].contains(&observer) && [a, b].contains(&other);
+        let is_deaf = faults().any(|kind| match kind {
+            FaultKind::Cut(a, b, class) => class != Class::Streams && between(a, b),
+            FaultKind::Clogged(a, b) | FaultKind::Degraded(a, b) | FaultKind::Sifted(a, b) => between(a, b),
+            FaultKind::Paused(node) | FaultKind::Slow(node) | FaultKind::ClockJump(node) | FaultKind::Ghost(node) => {
+                [observer, other].contains(&node)
+            }
+            FaultKind::Twin(one, twin) => between(one, one) || between(twin, twin),
+            FaultKind::Loss(loss) => loss >= LOSS_THAT_EXCUSES,
+            FaultKind::Weather(severity) => {
+                severity.loss_max() >= LOSS_THAT_EXCUSES || severity.is_heavy() || severity.delay_max >= SLOW_TO_ANSWER
+            }
+            FaultKind::Rejects(..) => false,
+        });
+        is_refused && is_deaf
+    }
+
+    /// The nodes that had a process then.
+    pub(super) fn living(&self, at: Time) -> impl Iterator<Item = NodeIdx> {
+        let lives = self.lives.values().filter(move |life| life.from <= at && life.to.is_none_or(|to| to >= at));
+        lives.map(|life| life.node)
+    }
+
+    /// Whether an observer held anybody but this one for a member then.
+    pub(super) fn sees_another(&self, observer: InstanceId, than: InstanceId, at: Time) -> bool {
+        let others = self.lives.keys().filter(|&&other| other != than && other != observer);
+        others.into_iter().any(|&other| self.view(observer, other, at) == Some(true))
     }
 
     /// Whether there was any fault at all in this time, however small and wherever.

@@ -36,6 +36,7 @@ pub(super) struct Steps {
 struct Links {
     cut: BTreeMap<(NodeIdx, NodeIdx), Class>,
     clogged: BTreeSet<(NodeIdx, NodeIdx)>,
+    rejected: BTreeSet<(NodeIdx, NodeIdx)>,
     degraded: BTreeMap<(NodeIdx, NodeIdx), Link>,
     weather: Option<Link>,
     sieves: Vec<Sieve>,
@@ -174,6 +175,11 @@ impl Steps {
         match &act {
             Act::Storm { .. } => self.storm(cluster, number, 0),
             _ if act.is_call() => call(cluster, &act),
+            Act::Reset { links } => {
+                let ends: BTreeSet<_> =
+                    named(cluster, links).into_iter().map(|(one, other)| (one.min(other), one.max(other))).collect();
+                ends.into_iter().for_each(|(one, other)| cluster.reset_streams(one, other));
+            }
             Act::Rolling { every, lasting, .. } => {
                 for (order, node) in cluster.nodes().enumerate() {
                     let at = (*every + *lasting) * order as u32;
@@ -330,6 +336,8 @@ impl Steps {
         }
         is.clogged.difference(&wanted.clogged).for_each(|&(from, to)| cluster.unclog(from, to));
         wanted.clogged.difference(&is.clogged).for_each(|&(from, to)| cluster.clog(from, to));
+        is.rejected.difference(&wanted.rejected).for_each(|&(from, to)| cluster.admit(from, to));
+        wanted.rejected.difference(&is.rejected).for_each(|&(from, to)| cluster.reject(from, to));
         for &(from, to) in is.degraded.keys().filter(|link| !wanted.degraded.contains_key(link)) {
             cluster.set_link_between(from, to, None);
         }
@@ -354,6 +362,20 @@ impl Steps {
                 Act::Split { sides, class, .. } => cut(&mut wanted, between(cluster, sides), *class),
                 Act::Ring { .. } => cut(&mut wanted, not_neighbours(cluster), Class::All),
                 Act::Clog { links, .. } => wanted.clogged.extend(named(cluster, links)),
+                Act::Reject { links, datagrams_pass, .. } => {
+                    let ends = named(cluster, links);
+                    if !datagrams_pass {
+                        cut(&mut wanted, ends.clone(), Class::Datagrams);
+                    }
+                    wanted.rejected.extend(ends);
+                }
+                Act::Unwell { node, .. } => {
+                    let Some(node) = cluster.named(node) else { continue };
+                    let ends: Ends =
+                        cluster.nodes().filter(|&other| other != node).map(|other| (node, other)).collect();
+                    cut(&mut wanted, ends.iter().flat_map(|&(a, b)| [(a, b), (b, a)]).collect(), Class::Datagrams);
+                    wanted.rejected.extend(ends);
+                }
                 Act::Degrade { links, link, .. } => {
                     wanted.degraded.extend(named(cluster, links).into_iter().map(|ends| (ends, *link)));
                 }

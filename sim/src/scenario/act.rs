@@ -105,6 +105,22 @@ pub enum Act {
         #[serde(default, with = "span::option", rename = "for", skip_serializing_if = "Option::is_none")]
         lasting: Option<Duration>,
     },
+    /// Firewalls refuse streams, whoever listens behind them; those that there are break. Datagrams pass, or not.
+    Reject {
+        links: Vec<LinkName>,
+        #[serde(default = "yes", skip_serializing_if = "is_yes")]
+        datagrams_pass: bool,
+        #[serde(default, with = "span::option", rename = "for", skip_serializing_if = "Option::is_none")]
+        lasting: Option<Duration>,
+    },
+    /// The network of one node is broken on its own side: whoever it dials seems to refuse, and no datagram gets through.
+    Unwell {
+        node: String,
+        #[serde(default, with = "span::option", rename = "for", skip_serializing_if = "Option::is_none")]
+        lasting: Option<Duration>,
+    },
+    /// Something on the way forgets its connections: the streams of these links break, and new ones can be opened at once.
+    Reset { links: Vec<LinkName> },
     /// All links behave like this.
     Weather {
         link: Link,
@@ -321,7 +337,11 @@ impl Act {
             | Act::StartMany { on, .. }
             | Act::TerminateMany { on, .. } => vec![on],
             Act::Storm { on, .. } => on.iter().map(String::as_str).collect(),
-            Act::Cut { links, .. } | Act::Clog { links, .. } | Act::Degrade { links, .. } => {
+            Act::Cut { links, .. }
+            | Act::Clog { links, .. }
+            | Act::Reject { links, .. }
+            | Act::Reset { links }
+            | Act::Degrade { links, .. } => {
                 links.iter().flat_map(|link| [link.from.as_str(), link.to.as_str()]).collect()
             }
             Act::Split { sides, .. } => sides.iter().flatten().map(String::as_str).collect(),
@@ -330,6 +350,7 @@ impl Act {
             }
             Act::Ring { .. } | Act::Weather { .. } | Act::Rolling { .. } | Act::RestartAll { .. } => Vec::new(),
             Act::Down { node, .. }
+            | Act::Unwell { node, .. }
             | Act::Pause { node, .. }
             | Act::Slow { node, .. }
             | Act::Twin { node, .. }
@@ -378,6 +399,8 @@ impl Act {
             | Act::Split { lasting, .. }
             | Act::Ring { lasting }
             | Act::Clog { lasting, .. }
+            | Act::Reject { lasting, .. }
+            | Act::Unwell { lasting, .. }
             | Act::Weather { lasting, .. }
             | Act::Degrade { lasting, .. }
             | Act::Sift { lasting, .. }
@@ -457,6 +480,15 @@ impl From<Timed> for toml::Table {
 
 fn is_all(class: &Class) -> bool {
     *class == Class::All
+}
+
+const fn yes() -> bool {
+    true
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+const fn is_yes(passes: &bool) -> bool {
+    *passes
 }
 
 fn is_zero(number: &usize) -> bool {

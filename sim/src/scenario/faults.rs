@@ -68,6 +68,9 @@ pub const ALL: &[FaultKind] = &[
     fault("isolate", Family::Network, "one node can talk to nobody"),
     fault("flap", Family::Network, "links come and go quickly"),
     fault("clog", Family::Network, "what is sent over a link waits and then comes at once"),
+    fault("reject", Family::Network, "firewalls refuse streams and break those that there are; datagrams mostly pass"),
+    fault("unwell", Family::Network, "the network of one node is broken on its own side: all seem to refuse it"),
+    fault("forget", Family::Network, "all streams of one node break at once, and can be opened again"),
     fault("weather", Family::Network, "all links get worse for a while"),
     fault("degrade", Family::Network, "one link gets worse for a while"),
     fault("crash", Family::Process, "a process is killed and started again later"),
@@ -107,6 +110,12 @@ pub const ALL: &[FaultKind] = &[
         "children are started while a node joins; it leaves again, and old answers of it arrive",
     ),
     fault("pause-mid-move", Family::Plot, "a newcomer is paused while children move to it"),
+    fault(
+        "walled",
+        Family::Plot,
+        "a firewall comes up before a node, and all others but one may hear nothing of it besides",
+    ),
+    fault("stopped", Family::Plot, "a process is stopped, and its streams break"),
     fault(
         "temporary-moves",
         Family::Plot,

@@ -123,7 +123,7 @@ fn a_dial_is_refused_where_nobody_listens_and_times_out_where_nobody_is() {
     pair.hosts[1] = Host::Refusing;
     pair.dial();
     pair.run(Duration::from_millis(10));
-    assert_eq!(pair.heard_by(DIALLED), [Heard::Closed]);
+    assert_eq!(pair.heard_by(DIALLED), [Heard::Refused]);
 
     let mut pair = Pair::new(Link::default());
     pair.hosts[1] = Host::Silent;
@@ -218,6 +218,27 @@ fn a_stream_reset_while_it_is_dialled_or_closed_leaves_nothing_behind() {
     pair.run(Duration::from_secs(1));
     assert_eq!((pair.heard_by(DIALLED), pair.heard_by(accepted)), (vec![], vec![Heard::Closed]));
     assert!(pair.streams.is_empty() && pair.streams.ends.is_empty());
+}
+
+#[test]
+fn a_firewall_breaks_the_streams_that_there_are_and_refuses_new_ones_in_its_direction() {
+    let mut pair = Pair::new(Link::default());
+    let accepted = pair.open();
+    pair.network.set_rejects(A, B, true);
+    pair.with(|streams, world| streams.rejected(world, B, A));
+    pair.run(Duration::from_millis(10));
+    assert_eq!((pair.heard_by(DIALLED), pair.heard_by(accepted)), (vec![Heard::Closed], vec![Heard::Closed]));
+    assert!(pair.streams.is_empty() && pair.streams.ends.is_empty());
+    pair.heard.clear();
+    pair.dial();
+    pair.run(Duration::from_millis(10));
+    assert_eq!(pair.heard_by(DIALLED), [Heard::Refused]);
+    pair.heard.clear();
+    pair.network.set_rejects(A, B, false);
+    pair.network.set_rejects(B, A, true);
+    pair.dial();
+    pair.run(Duration::from_millis(10));
+    assert_eq!(pair.heard_by(DIALLED), [Heard::Connected]);
 }
 
 #[test]

@@ -168,6 +168,7 @@ impl Node {
         for member in all {
             self.cx.send(member, &Message::Table(vec![gone]));
         }
+        self.unwatch_all();
         self.flush();
         self.cx.membership.leave(now, &mut self.cx.stats);
         self.has_left = true;

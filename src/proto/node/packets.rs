@@ -10,8 +10,8 @@ use crate::proto::outbox::{Batch, encode, encode_sender};
 use crate::proto::placement;
 use crate::proto::shared::{Alarm, Shared};
 use crate::proto::wire::{
-    Ask, DATAGRAM_BYTES_MAX, FRAME_BYTES_TARGET, Hello, Life, Message, OPEN_BYTES_MAX, Packet, Refusal, Refused,
-    ScopeMessage, Status, Verdict, Welcome, seal,
+    Ask, DATAGRAM_BYTES_MAX, FRAME_BYTES_TARGET, Hello, Life, Message, OPEN_BYTES_MAX, Packet, Purpose, Refusal,
+    Refused, ScopeMessage, Status, Verdict, Welcome, seal,
 };
 use crate::proto::{ConnId, Identity, InstanceId, Rule, ScopeId, Site, Wakeup};
 
@@ -144,6 +144,10 @@ impl Node {
                 self.follow_membership();
                 reader.knows_members = hash == self.cx.membership.hash();
             }
+            Message::Probe(number) => self.take_probe(sender, number),
+            Message::Echo(number) => self.take_echo(sender, number),
+            Message::Look(number, suspect) => self.take_look(sender, number, suspect),
+            Message::Looked(number, gone) => self.take_looked(sender, number, gone),
             Message::Relay(to, bytes) => self.relay(sender, to, bytes),
             Message::Relayed(origin, bytes) => self.take_relayed(sender, origin, &bytes),
             Message::Roots(roots) => self.take_roots(sender, &roots, false),
@@ -157,6 +161,7 @@ impl Node {
             | Message::Hello(_)
             | Message::Welcome(_)
             | Message::Refuse(_)
+            | Message::Unwatch
             | Message::Rumour(_) => {
                 self.cx.stats.refused_malformed += 1;
             }
@@ -264,11 +269,11 @@ impl Node {
         cx.head.begin(&mut frame, &[]);
         encode_sender(&mut frame, cx.membership.me());
         let (cluster, name) = (cx.config.cluster.clone(), cx.name.to_string());
-        let hello = |join| {
-            let hello = Hello { cluster, placement: placement::fingerprint(), name, join };
-            encode(&mut frame, &Message::Hello(hello.clone()));
+        let hello = |purpose| {
+            let hello = Hello { cluster, placement: placement::fingerprint(), name, purpose };
+            encode(&mut frame, &Message::Hello(hello));
             seal(&mut frame, 0);
-            (hello, frame)
+            frame
         };
         cx.links.connected(cx.now, conn, hello, &mut cx.outputs);
     }
@@ -281,7 +286,8 @@ impl Node {
         match self.cx.links.expect(self.cx.now, conn) {
             Expect::Messages => self.take_packet(from, bytes, true),
             Expect::Hello => self.take_hello(conn, from, bytes),
-            Expect::Welcome { join } => self.take_welcome(conn, from, bytes, join),
+            Expect::Welcome { purpose } => self.take_welcome(conn, from, bytes, purpose),
+            Expect::Farewell => self.take_farewell(conn, bytes),
             Expect::Nothing => {}
         }
     }
@@ -314,23 +320,29 @@ impl Node {
             Some(Refusal::Cluster(self.cx.config.cluster.clone()))
         } else if hello.placement != placement::fingerprint() {
             Some(Refusal::Placement)
+        } else if hello.purpose == Purpose::Watch {
+            let is_full = !self.cx.links.has_room_to_watch();
+            self.cx.stats.watches_refused += u64::from(is_full);
+            is_full.then_some(Refusal::Full)
         } else {
             let taken = self.holder_of(&hello.name, sender);
-            taken.filter(|_| hello.join).map(|holder| Refusal::Name(hello.name.clone(), holder))
+            taken.filter(|_| hello.purpose == Purpose::Join).map(|holder| Refusal::Name(hello.name.clone(), holder))
         };
         let mut frame = self.cx.frame();
         if let Some(refusal) = refusal {
-            tracing::warn!(%from, name = %hello.name, ?refusal, "refused a node");
+            if refusal != Refusal::Full {
+                tracing::warn!(%from, name = %hello.name, ?refusal, "refused a node");
+            }
             encode(&mut frame, &Message::Refuse(refusal));
             seal(&mut frame, 0);
             self.cx.outputs.push_back(crate::proto::Output::Frame { conn, bytes: frame });
             self.close(conn);
             return;
         }
-        let table = if hello.join { self.cx.membership.table() } else { Vec::new() };
+        let table = if hello.purpose == Purpose::Join { self.cx.membership.table() } else { Vec::new() };
         encode(&mut frame, &Message::Welcome(Welcome { name: self.cx.name.to_string(), table }));
         seal(&mut frame, 0);
-        self.cx.links.greeted(conn, sender.instance);
+        self.cx.links.greeted_for(conn, sender.instance, hello.purpose, &mut self.cx.stats);
         self.cx.outputs.push_back(crate::proto::Output::Frame { conn, bytes: frame });
     }
 
@@ -345,17 +357,18 @@ impl Node {
         mine.into_iter().chain(others).find(|addr| *addr != sender.addr)
     }
 
-    fn take_welcome(&mut self, conn: ConnId, from: SocketAddr, bytes: &[u8], join: bool) {
+    fn take_welcome(&mut self, conn: ConnId, from: SocketAddr, bytes: &[u8], purpose: Purpose) {
         let now = self.cx.now;
         match self.first_message(from, bytes) {
             Some((sender, Message::Welcome(welcome))) => {
-                self.cx.links.greeted(conn, sender.instance);
+                self.cx.links.greeted(conn, sender.instance, &mut self.cx.stats);
                 if sender.addr == self.cx.me().addr {
                     self.close(conn);
-                } else if join {
+                } else if purpose == Purpose::Join {
                     self.cx.membership.handle_welcome(now, sender, &welcome.table, &mut self.cx.stats);
                 }
             }
+            Some((_, Message::Refuse(Refusal::Full))) => self.watch_failed(conn),
             Some((_, Message::Refuse(refusal))) => {
                 let reason = self.explain(&refusal);
                 tracing::warn!(seed = %from, %reason, "a node refused this one");
@@ -381,6 +394,7 @@ impl Node {
             Refusal::Placement => {
                 "it places children by another function: the two versions can't be mixed, deploy one of them".into()
             }
+            Refusal::Full => "it has no room for more streams of this kind".into(),
             Refusal::Name(name, holder) => format!(
                 "the name {name:?} belongs to the live member at {holder}: give this node another one, or wait until \
                  that one is down"
@@ -389,9 +403,8 @@ impl Node {
     }
 
     fn close(&mut self, conn: ConnId) {
-        if let Some(peer) = self.cx.links.close(conn, &mut self.cx.outputs) {
-            self.stream_lost(peer);
-        }
+        let ended = self.cx.links.close(conn, &mut self.cx.outputs);
+        self.stream_ended(ended);
     }
 
     /// Rumours go to a few random members, for as long as there are any.

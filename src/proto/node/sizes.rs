@@ -36,6 +36,8 @@ impl Node {
             Size::limited("scopes", self.scopes.len(), limits.scopes_max),
             Size::limited("members", self.cx.membership.known(), limits.members_max),
             Size::limited("accepted streams", accepted, limits.streams_max),
+            Size::limited("standing streams", self.cx.links.watching(), crate::proto::links::WATCHES_MAX * 2),
+            Size::limited("looks", self.looks.len(), crate::proto::looks::LOOKS_MAX),
             Size::limited("bytes queued for a stream", backlog, limits.stream_backlog_bytes_max),
             Size::limited("rumours", self.cx.gossip.len(), crate::proto::outbox::RUMOURS_MAX),
             Size::limited("desired children", most(|scope| scope.desired.len()), limits.children_max),

@@ -145,7 +145,7 @@ async fn a_port_where_nobody_listens_takes_no_stream() {
     let mut bench = Bench::new(Limits::default()).await;
     let nobody = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
     bench.streams.connect(ConnId(3), nobody);
-    assert!(matches!(bench.inbound().await, Inbound::Closed(ConnId(3), Ending::Lost(_))));
+    assert!(matches!(bench.inbound().await, Inbound::Closed(ConnId(3), Ending::Refused)));
 }
 
 #[tokio::test]

@@ -27,6 +27,7 @@ enum Request {
     List,
     Members,
     Stats,
+    Instance,
     Leave,
 }
 
@@ -36,8 +37,20 @@ enum Answer {
     Done,
     Listing(Vec<Listed>),
     Members(Vec<String>),
-    Rejoins(u64),
+    Counts(Counts),
+    Instance(u64),
     Refused(String),
+}
+
+/// How often some things have happened to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Counts {
+    pub(crate) rejoins: u64,
+    pub(crate) watches_opened: u64,
+    pub(crate) looks: u64,
+    pub(crate) looks_alive: u64,
+    pub(crate) crashes_declared: u64,
+    pub(crate) members_down: u64,
 }
 
 /// A child as a node lists it.
@@ -130,10 +143,18 @@ impl Process {
         }
     }
 
-    pub(crate) async fn rejoins(&mut self) -> u64 {
+    pub(crate) async fn counts(&mut self) -> Counts {
         match self.ask(Request::Stats).await {
-            Answer::Rejoins(count) => count,
+            Answer::Counts(counts) => counts,
             other => panic!("{other:?} to a request for the counters"),
+        }
+    }
+
+    /// The number of this life of it.
+    pub(crate) async fn instance(&mut self) -> u64 {
+        match self.ask(Request::Instance).await {
+            Answer::Instance(number) => number,
+            other => panic!("{other:?} to a request for the instance"),
         }
     }
 
@@ -199,7 +220,23 @@ async fn act(member: &Member, worker: &Worker, request: Request) -> Result<Answe
             let settled = members.into_iter().filter(|member| member.settled).map(|member| member.name.to_string());
             return Ok(Answer::Members(settled.collect()));
         }
-        Request::Stats => return Ok(Answer::Rejoins(member.node.stats().await?.rejoins)),
+        Request::Stats => {
+            let stats = member.node.stats().await?;
+            return Ok(Answer::Counts(Counts {
+                rejoins: stats.rejoins,
+                watches_opened: stats.watches_opened,
+                looks: stats.looks,
+                looks_alive: stats.looks_alive,
+                crashes_declared: stats.crashes_declared,
+                members_down: stats.members_down,
+            }));
+        }
+        Request::Instance => {
+            let members = supervisor.members().borrow().clone();
+            let name = member.node.name();
+            let me = members.iter().find(|info| &*info.name == name).ok_or("this node is no member")?;
+            return Ok(Answer::Instance(me.instance.get()));
+        }
     }
     Ok(Answer::Done)
 }

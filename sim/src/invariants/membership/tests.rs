@@ -58,3 +58,22 @@ fn another_process_at_an_address_must_exist() {
     hand.told[0].1 = super::super::testing::at(50);
     assert_eq!(name(conflicts_are_real(&hand.facts())), None);
 }
+
+#[test]
+fn whoever_is_said_to_have_crashed_has_ended_or_was_out_of_reach_of_two() {
+    let rejects = |from, to| FaultKind::Rejects(NodeIdx(from), NodeIdx(to));
+    let said = |hand: &mut Hand| {
+        hand.up(0, 1, 1).up(0, 2, 1).tell(0, 200, Event::MemberCrashed(super::super::testing::member(1)));
+        name(crashed_processes_have_ended(&hand.facts()))
+    };
+    let broken = Some(("crashes-are-real", Some(NodeIdx(0))));
+    assert_eq!(said(Hand::new(3).crash(1, 199)), None);
+    assert_eq!(said(Hand::new(3).fault(FaultKind::Paused(NodeIdx(1)), 190, 210)), broken);
+    assert_eq!(said(Hand::new(3).fault(rejects(0, 1), 190, 210).fault(rejects(2, 1), 190, 210)), broken);
+    let mut unwell = Hand::new(3);
+    unwell.fault(rejects(0, 1), 190, 210).fault(rejects(0, 2), 190, 210).cut(0, 1, 190, 210).cut(0, 2, 190, 210);
+    assert_eq!(said(&mut unwell), broken);
+    let mut lost = Hand::new(3);
+    lost.fault(rejects(0, 1), 190, 210).fault(rejects(2, 1), 190, 210).cut(0, 1, 190, 210).cut(2, 1, 190, 210);
+    assert_eq!(said(&mut lost), None);
+}

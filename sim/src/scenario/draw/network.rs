@@ -27,8 +27,22 @@ pub(super) fn events(draw: &Draw, faults: &BTreeMap<String, f64>, names: &[Strin
     events
 }
 
-const NAMES: &[&str] =
-    &["cut", "cut-one-way", "cut-class", "split", "bridge", "ring", "isolate", "flap", "clog", "weather", "degrade"];
+const NAMES: &[&str] = &[
+    "cut",
+    "cut-one-way",
+    "cut-class",
+    "split",
+    "bridge",
+    "ring",
+    "isolate",
+    "flap",
+    "clog",
+    "reject",
+    "unwell",
+    "forget",
+    "weather",
+    "degrade",
+];
 
 fn act(fault: &str, random: &mut Random, names: &[String], config: &Config) -> Act {
     let lasts = Some(lasting(random));
@@ -57,6 +71,14 @@ fn act(fault: &str, random: &mut Random, names: &[String], config: &Config) -> A
             let links = [LinkName::both(&one, &other), LinkName::one_way(&one, &other)];
             Act::Clog { links: random.pick(&links).cloned().into_iter().collect(), lasting: lasts }
         }
+        "reject" => {
+            // A firewall before one node, or between two.
+            let to_one = others(names, &one).iter().map(|from| LinkName::one_way(from, &one)).collect();
+            let links = if random.chance(0.5) { to_one } else { vec![LinkName::both(&one, &other)] };
+            Act::Reject { links, datagrams_pass: random.chance(0.7), lasting: lasts }
+        }
+        "unwell" => Act::Unwell { node: one, lasting: lasts },
+        "forget" => Act::Reset { links: others(names, &one).iter().map(|to| LinkName::both(&one, to)).collect() },
         "weather" => Act::Weather { link, lasting: lasts },
         _ => Act::Degrade { links: vec![LinkName::both(&one, &other)], link, lasting: lasts },
     }

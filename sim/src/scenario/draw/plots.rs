@@ -23,6 +23,8 @@ pub(super) const NAMES: &[&str] = &[
     "newcomers",
     "old-answers",
     "pause-mid-move",
+    "walled",
+    "stopped",
     "temporary-moves",
     "overtaken",
     "replaced",
@@ -92,6 +94,8 @@ impl Plot<'_> {
             "newcomers" => self.newcomers(&first),
             "old-answers" => self.old_answers(&up),
             "pause-mid-move" => self.pause_mid_move(&first),
+            "walled" => self.walled(&up),
+            "stopped" => self.stopped(&up),
             "temporary-moves" => self.temporary_moves(&up),
             "overtaken" => self.overtaken(&up),
             "replaced" => self.replaced(&up),
@@ -187,6 +191,29 @@ impl Plot<'_> {
         let resume = *self.random.pick(&[Resume::PacketsFirst, Resume::TimersFirst]).unwrap_or(&Resume::PacketsFirst);
         if self.nodes.take_away(&newcomer, self.at + pause, self.at + pause + lasting) {
             self.push(pause, Act::Pause { node: newcomer, resume: Some(resume), lasting: Some(lasting) });
+        }
+    }
+
+    /// All others, or all but one, who hear nothing besides, are refused by a firewall before one node.
+    fn walled(&mut self, up: &[String]) {
+        let [node, others @ ..] = up else { return };
+        let datagrams_pass = self.random.chance(0.5);
+        let from = if datagrams_pass { others } else { others.split_last().map_or(others, |(_, most)| most) };
+        let links = from.iter().map(|from| LinkName::one_way(from, node)).collect();
+        let lasting = Some(self.moment(500, 3_000));
+        self.push(Duration::ZERO, Act::Reject { links, datagrams_pass, lasting });
+    }
+
+    /// A process stands still, for less than failure detection takes or for more, and its streams break meanwhile.
+    fn stopped(&mut self, up: &[String]) {
+        let [node, others @ ..] = up else { return };
+        let lasting = self.moment(300, 6_000);
+        let resume = *self.random.pick(&[Resume::PacketsFirst, Resume::TimersFirst]).unwrap_or(&Resume::PacketsFirst);
+        if self.nodes.take_away(node, self.at, self.at + lasting) {
+            self.push(Duration::ZERO, Act::Pause { node: node.clone(), resume: Some(resume), lasting: Some(lasting) });
+            let links = others.iter().map(|other| LinkName::both(node, other)).collect();
+            let after = self.moment(1, 200);
+            self.push(after, Act::Reset { links });
         }
     }
 

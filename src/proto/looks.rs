@@ -1,0 +1,355 @@
+//! Looks at members whose process may have ended: does the port refuse, does a probe find silence, do others see the same?
+//!
+//! When a process dies, its kernel closes its streams and refuses new ones, within a millisecond; silence takes seconds to
+//! judge. None of the signs is proof alone: a firewall refuses, a stopped process is silent (but its kernel accepts), a
+//! stream may break at some limit, and a looker whose own network is broken sees everybody like that. So a member is
+//! taken for crashed only when its port refuses *and* it answers nothing, two members see it so, and none of those asked
+//! reaches it.
+//!
+//! May not: send anything, choose whom to ask, or say what a death means.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{ConnId, Identity, Rule, Sabotage, Time};
+
+/// Looks at once. Beyond, members are left to SWIM's probes.
+pub(crate) const LOOKS_MAX: usize = 64;
+/// Probes before silence counts: with a tenth of all datagrams lost, both ways, one of them fails in a thousand looks.
+const PROBES: u32 = 4;
+/// After so many times the patience of one probe a look that waits for others ends.
+const TURNS_MAX: u32 = 3 * PROBES;
+/// A stream that is accepted and ends at once may be one of the last that a dying process was given.
+const DIALS_MAX: u32 = 3;
+/// Members that one look is told to; any further one asks again.
+const ASKERS_MAX: usize = 16;
+
+/// What the port of a member did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Port {
+    /// Nothing yet.
+    Dialled,
+    /// It took the stream: a process is there, running or not.
+    Accepts,
+    /// Its machine says that nobody listens.
+    Refuses,
+    /// It could not be tried.
+    Unknown,
+}
+
+/// How far a look is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It goes on.
+    Open,
+    /// The member answers, or its process is there, or somebody else reaches it.
+    Lives,
+    /// Nothing was found out.
+    Unclear,
+    /// Whoever asked was told; this node accuses nobody.
+    Told,
+    /// The process of the member has ended.
+    Crashed,
+}
+
+/// One look at one member.
+#[derive(Debug)]
+pub(crate) struct Look {
+    pub(crate) suspect: Identity,
+    /// How long to wait between two probes.
+    pub(crate) pause: Duration,
+    /// When it goes on.
+    pub(crate) next: Time,
+    /// Whether this node saw a reason itself, and not only another one asked.
+    pub(crate) accuses: bool,
+    /// The stream that tries the port.
+    pub(crate) conn: Option<ConnId>,
+    dialled: Time,
+    port: Port,
+    dials: u32,
+    answered: bool,
+    turns: u32,
+    askers: Vec<(Identity, u64)>,
+    /// Who was asked to look too, and whether they say that it is gone.
+    witnesses: Vec<(Identity, Option<bool>)>,
+}
+
+impl Look {
+    pub(crate) fn new(suspect: Identity, now: Time, pause: Duration) -> Self {
+        Look {
+            suspect,
+            pause,
+            next: now + pause,
+            accuses: false,
+            conn: None,
+            dialled: now,
+            port: Port::Dialled,
+            dials: 0,
+            answered: false,
+            turns: 0,
+            askers: Vec::new(),
+            witnesses: Vec::new(),
+        }
+    }
+
+    /// The port is tried by this stream.
+    pub(crate) fn dialled(&mut self, now: Time, conn: ConnId) {
+        self.conn = Some(conn);
+        self.dialled = now;
+        self.dials += 1;
+        self.port = Port::Dialled;
+    }
+
+    pub(crate) fn accepted(&mut self) {
+        self.port = Port::Accepts;
+    }
+
+    /// The port refuses. That took a round trip, and answers may take as long.
+    pub(crate) fn refused(&mut self, now: Time) {
+        self.conn = None;
+        self.port = Port::Refuses;
+        self.pause = self.pause.max(now.since(self.dialled));
+    }
+
+    /// The stream has ended, or could not be opened. Says whether to try again.
+    pub(crate) fn closed(&mut self) -> bool {
+        self.conn = None;
+        match self.port {
+            // It goes on being accepted: that it was closed may be a limit of streams.
+            Port::Accepts => self.dials < DIALS_MAX,
+            _ => {
+                self.port = Port::Unknown;
+                false
+            }
+        }
+    }
+
+    pub(crate) fn answered(&mut self) {
+        self.answered = true;
+    }
+
+    /// Somebody wants to know.
+    pub(crate) fn add_asker(&mut self, asker: (Identity, u64)) {
+        if self.askers.len() < ASKERS_MAX && !self.askers.contains(&asker) {
+            self.askers.push(asker);
+        }
+    }
+
+    /// Those who want to know, to be told what was seen, and the numbers of their requests.
+    pub(crate) fn take_askers(&mut self) -> Vec<(Identity, u64)> {
+        std::mem::take(&mut self.askers)
+    }
+
+    /// Whether others should be asked to look too.
+    pub(crate) fn wants_witnesses(&self, sabotage: Sabotage) -> bool {
+        self.accuses && (self.port == Port::Refuses || sabotage.lacks(Rule::CrashIsRefused))
+    }
+
+    /// Who is asked to look too; chosen once.
+    pub(crate) fn witnesses(&mut self, choose: impl FnOnce() -> Vec<Identity>) -> Vec<Identity> {
+        if self.witnesses.is_empty() {
+            self.witnesses = choose().into_iter().map(|witness| (witness, None)).collect();
+        }
+        self.witnesses.iter().filter(|(_, seen)| seen.is_none()).map(|(witness, _)| *witness).collect()
+    }
+
+    /// One of them has looked.
+    pub(crate) fn witnessed(&mut self, by: Identity, gone: bool) {
+        for (_, seen) in self.witnesses.iter_mut().filter(|(witness, _)| witness.instance == by.instance) {
+            *seen = Some(gone);
+        }
+    }
+
+    /// Time for the next probe. One that comes too late by as long as a member has to answer shows that this process was
+    /// held up itself: it begins anew.
+    pub(crate) fn turn(&mut self, now: Time) {
+        let was_held_up = now.since(self.next) > self.pause * PROBES;
+        self.turns = if was_held_up { 0 } else { self.turns + 1 };
+        self.next = now + self.pause;
+    }
+
+    /// Whether to probe again.
+    pub(crate) fn probes(&self) -> bool {
+        !self.answered && self.turns < PROBES
+    }
+
+    /// Whether the member is gone, as far as this node can see itself.
+    pub(crate) fn sight(&self, sabotage: Sabotage) -> Option<bool> {
+        let is_silent = !self.answered && self.turns >= PROBES;
+        if is_silent && sabotage.lacks(Rule::CrashIsRefused) {
+            return Some(true);
+        }
+        match self.port {
+            Port::Refuses if is_silent || sabotage.lacks(Rule::CrashIsSilent) => Some(true),
+            // If it is silent, it is stopped or too slow: that it accepts proves no life, but no death either.
+            Port::Accepts if self.answered || is_silent => Some(false),
+            _ if self.answered && !sabotage.lacks(Rule::CrashIsSilent) => Some(false),
+            _ => None,
+        }
+    }
+
+    /// What is to be done. `is_pair`: nobody but this node and the member is there.
+    pub(crate) fn verdict(&self, is_pair: bool, sabotage: Sabotage) -> Verdict {
+        let is_over = self.turns >= TURNS_MAX;
+        match self.sight(sabotage) {
+            Some(false) => return Verdict::Lives,
+            None if self.port == Port::Unknown || self.turns >= PROBES => return Verdict::Unclear,
+            None => return Verdict::Open,
+            Some(true) if !self.accuses => return if is_over { Verdict::Told } else { Verdict::Open },
+            Some(true) => {}
+        }
+        let says = |what| self.witnesses.iter().any(|(_, seen)| *seen == what);
+        if is_pair || sabotage.lacks(Rule::CrashHasTwoWitnesses) {
+            Verdict::Crashed
+        } else if says(Some(false)) && !sabotage.lacks(Rule::OneWhoReachesItSuffices) {
+            Verdict::Lives
+        } else if says(Some(true)) && (!says(None) || self.turns >= 2 * PROBES) {
+            Verdict::Crashed
+        } else if !is_over {
+            Verdict::Open
+        } else if sabotage.lacks(Rule::UnwellAccusesNobody) {
+            Verdict::Crashed
+        } else {
+            Verdict::Unclear
+        }
+    }
+}
+
+/// The looks that go on, by number.
+#[derive(Debug, Default)]
+pub(crate) struct Looks {
+    looks: BTreeMap<u64, Look>,
+}
+
+impl Looks {
+    /// Begins a look; `false` where there are too many.
+    pub(crate) fn insert(&mut self, number: u64, look: Look) -> bool {
+        let has_room = self.looks.len() < LOOKS_MAX;
+        if has_room {
+            self.looks.insert(number, look);
+        }
+        has_room
+    }
+
+    pub(crate) fn get(&mut self, number: u64) -> Option<&mut Look> {
+        self.looks.get_mut(&number)
+    }
+
+    /// The look at this member, if one goes on.
+    pub(crate) fn at(&self, suspect: Identity) -> Option<u64> {
+        self.looks.iter().find(|(_, look)| look.suspect == suspect).map(|(&number, _)| number)
+    }
+
+    /// The look that tries a port by this stream.
+    pub(crate) fn by(&self, conn: ConnId) -> Option<u64> {
+        self.looks.iter().find(|(_, look)| look.conn == Some(conn)).map(|(&number, _)| number)
+    }
+
+    /// Ends a look.
+    pub(crate) fn remove(&mut self, number: u64) -> Option<Look> {
+        self.looks.remove(&number)
+    }
+
+    /// The looks at members that this does not hold for.
+    pub(crate) fn all_but(&self, keep: impl Fn(Identity) -> bool) -> Vec<u64> {
+        self.looks.iter().filter(|(_, look)| !keep(look.suspect)).map(|(&number, _)| number).collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.looks.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::InstanceId;
+    use super::*;
+
+    fn member(number: u16) -> Identity {
+        let addr = std::net::SocketAddr::from(([127, 0, 0, 1], number));
+        Identity { addr, bump: 0, instance: InstanceId::new(number.into()) }
+    }
+
+    /// A look of this node's own accord that has asked members 2 and 3.
+    fn look(sign: impl FnOnce(&mut Look), turns: u32) -> Look {
+        let mut look = Look::new(member(1), Time::ZERO, Duration::from_millis(10));
+        look.accuses = true;
+        look.dialled(Time::ZERO, ConnId(1));
+        look.witnesses(|| vec![member(2), member(3)]);
+        sign(&mut look);
+        (0..turns).for_each(|_| look.turn(look.next));
+        look
+    }
+
+    /// Goal: each sign alone, and each contradiction, ends in no death. Method: a table of what the port did, what others
+    /// said, and how many turns went by.
+    #[test]
+    fn a_crash_is_refused_silent_seen_by_another_and_contradicted_by_nobody() {
+        type Sign = fn(&mut Look);
+        type Row = (Sign, &'static [(u16, bool)], u32, Verdict);
+        let closed: Sign = |look| assert!(!look.closed());
+        let refused: Sign = |look| look.refused(Time::ZERO);
+        let refused_but_answered: Sign = |look| {
+            look.refused(Time::ZERO);
+            look.answered();
+        };
+        let table: [Row; 14] = [
+            (|_| {}, &[], 3, Verdict::Open),
+            (|_| {}, &[], 4, Verdict::Unclear),
+            (closed, &[], 0, Verdict::Unclear),
+            (Look::accepted, &[], 3, Verdict::Open),
+            (Look::accepted, &[(2, true), (3, true)], 4, Verdict::Lives),
+            (refused, &[], 3, Verdict::Open),
+            (refused, &[], 11, Verdict::Open),
+            (refused, &[], 12, Verdict::Unclear),
+            (refused_but_answered, &[(2, true), (3, true)], 0, Verdict::Lives),
+            (refused, &[(2, true)], 7, Verdict::Open),
+            (refused, &[(2, true)], 8, Verdict::Crashed),
+            (refused, &[(2, true), (3, true)], 3, Verdict::Open),
+            (refused, &[(2, true), (3, true)], 4, Verdict::Crashed),
+            (refused, &[(2, true), (3, false)], 4, Verdict::Lives),
+        ];
+        for (number, (sign, seen, turns, expected)) in table.into_iter().enumerate() {
+            let mut look = look(sign, turns);
+            seen.iter().for_each(|&(by, gone)| look.witnessed(member(by), gone));
+            assert_eq!(look.verdict(false, Sabotage::default()), expected, "row {number}");
+        }
+    }
+
+    #[test]
+    fn in_a_pair_one_look_has_to_do_and_whoever_was_only_asked_accuses_nobody() {
+        let mut look = look(|look| look.refused(Time::ZERO), 4);
+        assert_eq!(look.verdict(true, Sabotage::default()), Verdict::Crashed);
+        look.accuses = false;
+        assert_eq!(look.sight(Sabotage::default()), Some(true));
+        assert_eq!(look.verdict(true, Sabotage::default()), Verdict::Open);
+    }
+
+    #[test]
+    fn a_look_that_was_held_up_itself_begins_anew() {
+        let mut look = look(|look| look.refused(Time::ZERO), 3);
+        look.turn(look.next + Duration::from_millis(41));
+        assert_eq!(look.verdict(true, Sabotage::default()), Verdict::Open);
+        (0..4).for_each(|_| look.turn(look.next));
+        assert_eq!(look.verdict(true, Sabotage::default()), Verdict::Crashed);
+    }
+
+    #[test]
+    fn whoever_takes_long_to_refuse_may_take_as_long_to_answer() {
+        let look = look(|look| look.refused(Time::ZERO + Duration::from_millis(30)), 1);
+        assert_eq!(look.next, Time::ZERO + Duration::from_millis(10 + 30));
+    }
+
+    #[test]
+    fn a_port_that_accepts_and_closes_is_tried_again_a_few_times() {
+        let mut look = look(Look::accepted, 0);
+        for dial in 2..=3 {
+            assert!(look.closed());
+            look.dialled(Time::ZERO, ConnId(dial));
+            look.accepted();
+        }
+        assert!(!look.closed());
+        (0..4).for_each(|_| look.turn(look.next));
+        assert_eq!(look.verdict(true, Sabotage::default()), Verdict::Lives, "it goes on being accepted");
+    }
+}

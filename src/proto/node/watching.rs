@@ -1,0 +1,328 @@
+//! How the death of a process is noticed at once: each node keeps a standing stream to a few watchers, and whoever sees one
+//! end looks at the member at the other end.
+//!
+//! A standing stream carries nothing after its handshake and costs nothing while both live. That it ends is a reason to look
+//! and no more; what a look needs to find is said in [`looks`](crate::proto::looks).
+
+use std::time::Duration;
+
+use rand_core::Rng;
+
+use super::Node;
+use crate::info::Event;
+use crate::proto::hash::fmix64;
+use crate::proto::links::Ended;
+use crate::proto::looks::{Look, Verdict};
+use crate::proto::outbox::encode;
+use crate::proto::scope::member_info;
+use crate::proto::shared::Alarm;
+use crate::proto::wire::{Message, Purpose, seal};
+use crate::proto::{ConnId, Identity, InstanceId, Output, StreamEvent, Time, Wakeup};
+
+/// Watchers of one member. Two have to see a death; the third is for the case that one of them dies in the same moment, is
+/// cut off or stands still. A stream tells both of its ends, so each node is looked after by about six.
+const WATCHERS: usize = 3;
+/// How long after a change of the members watchers are chosen again: once for many changes.
+const CHOICE_PAUSE: Duration = Duration::from_millis(200);
+/// How long after a watcher could not be reached, or had no room, it is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+/// How long a member has to answer a look, at least: far longer than any round trip of a data centre, and than a process is
+/// usually kept from running.
+const PATIENCE_MIN: Duration = Duration::from_millis(25);
+
+/// When watchers are chosen next, if they are.
+#[derive(Debug, Default)]
+pub(super) struct Choice(Option<Time>);
+
+impl Node {
+    /// Watchers are chosen again after this time, if not before.
+    pub(super) fn choose_watchers_in(&mut self, after: Duration) {
+        let at = self.cx.now + after;
+        if self.choice.0.is_none_or(|planned| at < planned) {
+            self.choice = Choice(Some(at));
+            self.cx.set_timer(after, Wakeup::Stream, Alarm::Watch);
+        }
+    }
+
+    /// The members have changed.
+    pub(super) fn choose_watchers_soon(&mut self) {
+        self.choose_watchers_in(CHOICE_PAUSE);
+    }
+
+    /// Dials the watchers that are missing, and lets go those that are no longer chosen.
+    pub(super) fn choose_watchers(&mut self) {
+        if self.choice.0.is_none_or(|at| at > self.cx.now) {
+            return;
+        }
+        self.choice = Choice(None);
+        let wanted = self.watchers_of(self.cx.me().instance);
+        let streams: Vec<_> = self.cx.links.watches().collect();
+        for &(conn, peer) in &streams {
+            if !wanted.iter().any(|watcher| watcher.instance == peer) {
+                self.unwatch(conn);
+            }
+        }
+        for &watcher in wanted.iter().filter(|watcher| !streams.iter().any(|(_, peer)| *peer == watcher.instance)) {
+            let cx = &mut self.cx;
+            cx.links.watch(cx.now, watcher, &mut cx.outputs, &mut cx.stats);
+        }
+        self.set_sweep();
+    }
+
+    /// The members that watch an instance, by rendezvous: whoever comes or goes changes few choices. Of those that are
+    /// active here, but for itself.
+    fn watchers_of(&self, watched: InstanceId) -> Vec<Identity> {
+        let score = |watcher: InstanceId| fmix64(fmix64(watched.get()) ^ watcher.get().rotate_left(32));
+        let mut best: Vec<(u64, Identity)> = Vec::with_capacity(WATCHERS + 1);
+        for member in self.cx.membership.active().values().filter(|member| member.instance != watched) {
+            let place = (score(member.instance), *member);
+            let at = best.partition_point(|other| (other.0, other.1.instance) > (place.0, place.1.instance));
+            if at < WATCHERS {
+                best.insert(at, place);
+                best.truncate(WATCHERS);
+            }
+        }
+        best.into_iter().map(|(_, member)| member).collect()
+    }
+
+    /// Ends a standing stream so that nobody makes anything of it.
+    fn unwatch(&mut self, conn: ConnId) {
+        let mut frame = self.cx.frame();
+        encode(&mut frame, &Message::Unwatch);
+        seal(&mut frame, 0);
+        self.cx.outputs.push_back(Output::Frame { conn, bytes: frame });
+        self.cx.links.close(conn, &mut self.cx.outputs);
+    }
+
+    /// This node leaves: nobody has to look at it.
+    pub(super) fn unwatch_all(&mut self) {
+        for conn in self.cx.links.open_watches() {
+            self.unwatch(conn);
+        }
+        self.end_looks();
+    }
+
+    /// A frame on a standing stream. The only one that makes sense says that its end will mean nothing.
+    pub(super) fn take_farewell(&mut self, conn: ConnId, bytes: &[u8]) {
+        let is_farewell = self
+            .cx
+            .head
+            .open(bytes)
+            .is_ok_and(|packet| matches!(postcard::from_bytes(packet.messages), Ok(Message::Unwatch)));
+        if !is_farewell {
+            self.cx.stats.refused_malformed += 1;
+        }
+        self.cx.links.close(conn, &mut self.cx.outputs);
+        self.choose_watchers_in(RETRY);
+    }
+
+    /// A stream has ended, however.
+    pub(super) fn stream_ended(&mut self, ended: Option<Ended>) {
+        match ended {
+            Some(Ended { peer, purpose: Purpose::Watch, was_open: true }) => {
+                self.cx.stats.watches_lost += 1;
+                if let Some(member) = self.cx.membership.identity_of(peer) {
+                    self.look_at(member, None);
+                }
+                self.choose_watchers_soon();
+            }
+            Some(Ended { purpose: Purpose::Watch, .. }) => self.choose_watchers_in(RETRY),
+            Some(Ended { peer, .. }) => self.stream_lost(peer),
+            None => {}
+        }
+    }
+
+    /// A watcher has no room, or is not the one that was meant.
+    pub(super) fn watch_failed(&mut self, conn: ConnId) {
+        self.cx.links.close(conn, &mut self.cx.outputs);
+        self.choose_watchers_in(RETRY);
+    }
+
+    /// Looks at a member, of its own accord or because another member asks.
+    pub(super) fn look_at(&mut self, suspect: Identity, asker: Option<(Identity, u64)>) {
+        if self.has_left || self.cx.membership.identity_of(suspect.instance) != Some(suspect) {
+            return;
+        }
+        let number = match self.looks.at(suspect) {
+            Some(number) => number,
+            None => {
+                let number = self.cx.rng.next_u64();
+                let pause = self.patience() / 4;
+                if !self.looks.insert(number, Look::new(suspect, self.cx.now, pause)) {
+                    self.cx.stats.refused_limit += 1;
+                    return;
+                }
+                self.cx.stats.looks += 1;
+                self.try_port(number);
+                self.cx.send(suspect, &Message::Probe(number));
+                self.cx.set_timer(pause, Wakeup::Membership, Alarm::Look(number));
+                number
+            }
+        };
+        let Some(look) = self.looks.get(number) else { return };
+        match asker {
+            Some(asker) => look.add_asker(asker),
+            // Others are asked only of one's own accord: two who ask each other would never end.
+            None if !look.accuses => {
+                look.accuses = true;
+                self.ask_witnesses(number);
+            }
+            None => {}
+        }
+        self.judge(number);
+    }
+
+    /// How long a member has to answer: a tenth of what a probe of SWIM has, which also pays for detours; more where round
+    /// trips are long, as the opening of streams shows. What Asks take says nothing: in a bulk it is the time that members
+    /// need for it.
+    fn patience(&self) -> Duration {
+        let probe_rtt = self.cx.config.profile.probe_rtt();
+        (probe_rtt / 10).max(PATIENCE_MIN).max(self.cx.links.slowest_watch() * 2).min(probe_rtt)
+    }
+
+    fn try_port(&mut self, number: u64) {
+        let Some(look) = self.looks.get(number) else { return };
+        let conn = self.cx.links.next_conn(&mut self.cx.stats);
+        look.dialled(self.cx.now, conn);
+        self.cx.outputs.push_back(Output::Connect { conn, to: look.suspect.addr });
+    }
+
+    /// Something happened to a stream; `false` if it is not one that tries a port.
+    pub(super) fn look_heard(&mut self, conn: ConnId, event: StreamEvent<'_>) -> bool {
+        let Some(number) = self.looks.by(conn) else { return false };
+        let Some(look) = self.looks.get(number) else { return false };
+        let now = self.cx.now;
+        match event {
+            StreamEvent::Connected => look.accepted(),
+            StreamEvent::Refused => {
+                look.refused(now);
+                self.ask_witnesses(number);
+            }
+            StreamEvent::Closed => {
+                if look.closed() {
+                    self.try_port(number);
+                }
+            }
+            StreamEvent::Accepted { .. } | StreamEvent::Frame(_) => {}
+        }
+        self.judge(number);
+        true
+    }
+
+    /// The next turn of a look.
+    pub(super) fn look_on(&mut self, number: u64) {
+        let now = self.cx.now;
+        let Some(look) = self.looks.get(number) else { return };
+        if now < look.next {
+            return;
+        }
+        look.turn(now);
+        let (pause, suspect, probes) = (look.pause, look.suspect, look.probes());
+        if probes {
+            self.cx.send(suspect, &Message::Probe(number));
+        }
+        self.cx.set_timer(pause, Wakeup::Membership, Alarm::Look(number));
+        self.ask_witnesses(number);
+        self.judge(number);
+    }
+
+    /// Asks a few others to look too, until they have answered: those who watch the member, and so look already.
+    fn ask_witnesses(&mut self, number: u64) {
+        let sabotage = self.cx.sabotage;
+        let look = self.looks.get(number).filter(|look| look.wants_witnesses(sabotage));
+        let Some(suspect) = look.map(|look| look.suspect) else { return };
+        let watchers = self.watchers_of(suspect.instance);
+        let Some(look) = self.looks.get(number) else { return };
+        for witness in look.witnesses(|| watchers) {
+            self.cx.stats.witnesses_asked += 1;
+            self.cx.send(witness, &Message::Look(number, suspect));
+        }
+    }
+
+    pub(super) fn take_probe(&mut self, from: Identity, number: u64) {
+        self.cx.send(from, &Message::Echo(number));
+    }
+
+    pub(super) fn take_echo(&mut self, from: Identity, number: u64) {
+        if let Some(look) = self.looks.get(number).filter(|look| look.suspect.addr == from.addr) {
+            look.answered();
+            self.judge(number);
+        }
+    }
+
+    /// Another member wants to know what this node sees of a third.
+    pub(super) fn take_look(&mut self, from: Identity, number: u64, suspect: Identity) {
+        if suspect == self.cx.me() {
+            self.cx.send(from, &Message::Looked(number, false));
+        } else {
+            self.look_at(suspect, Some((from, number)));
+        }
+    }
+
+    /// Another member says what it saw.
+    pub(super) fn take_looked(&mut self, from: Identity, number: u64, gone: bool) {
+        if let Some(look) = self.looks.get(number) {
+            look.witnessed(from, gone);
+            self.judge(number);
+        }
+    }
+
+    /// Tells what was seen to those who asked, and ends a look that has a verdict.
+    fn judge(&mut self, number: u64) {
+        let sabotage = self.cx.sabotage;
+        let is_pair = self.cx.membership.active().len() == 1;
+        let Some(look) = self.looks.get(number) else { return };
+        let suspect = look.suspect;
+        if let Some(gone) = look.sight(sabotage) {
+            for (asker, request) in look.take_askers() {
+                self.cx.send(asker, &Message::Looked(request, gone));
+            }
+        }
+        let verdict = look.verdict(is_pair, sabotage);
+        match verdict {
+            Verdict::Open => return,
+            Verdict::Lives => self.cx.stats.looks_alive += 1,
+            Verdict::Unclear => self.cx.stats.looks_unclear += 1,
+            Verdict::Told | Verdict::Crashed => {}
+        }
+        tracing::debug!(member = ?suspect, ?verdict, ?look, "looked at a member");
+        self.end_look(number);
+        if verdict == Verdict::Crashed {
+            self.declare_crashed(suspect);
+        }
+    }
+
+    /// Says that the process of a member has ended. SWIM spreads it like any other death.
+    fn declare_crashed(&mut self, member: Identity) {
+        let scopes = self.scopes.values();
+        let told: Vec<_> = scopes
+            .filter_map(|scope| Some((scope.id, member_info(member.instance, scope.members.get(&member.instance)?))))
+            .collect();
+        if self.cx.membership.declare_down(self.cx.now, member, &mut self.cx.stats) {
+            self.cx.stats.crashes_declared += 1;
+            told.into_iter().for_each(|(scope, info)| self.cx.event(scope, Event::MemberCrashed(info)));
+            self.follow_membership();
+        }
+    }
+
+    /// This node may not judge any more.
+    pub(super) fn end_looks(&mut self) {
+        for number in self.looks.all_but(|_| false) {
+            self.end_look(number);
+        }
+    }
+
+    /// Whoever went, or has another identity, is not looked at any more.
+    pub(super) fn end_looks_at_the_gone(&mut self) {
+        let membership = &self.cx.membership;
+        for number in self.looks.all_but(|suspect| membership.identity_of(suspect.instance) == Some(suspect)) {
+            self.end_look(number);
+        }
+    }
+
+    fn end_look(&mut self, number: u64) {
+        if let Some(conn) = self.looks.remove(number).and_then(|look| look.conn) {
+            self.cx.outputs.push_back(Output::Close { conn });
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What has to be seen before a member is taken for crashed: each sign alone has another explanation.
+
+use haulout::Event;
+use haulout::proto::Rule;
+use haulout_sim::{Cluster, NodeIdx, PacketClass};
+
+use crate::support::*;
+
+const D: NodeIdx = NodeIdx(3);
+
+/// Nodes at rest that watch each other: watchers are chosen a moment after the members have changed.
+fn watching(sabotage: haulout::proto::Sabotage, names: &[&str]) -> Cluster {
+    let mut cluster = cluster(sabotage, names);
+    cluster.run_for(SOON);
+    cluster
+}
+
+/// Nobody was said to have crashed, for all live.
+fn no_crash(cluster: &Cluster) -> Promise {
+    let said =
+        cluster.nodes().flat_map(|node| cluster.events(node).iter().map(move |(at, _, event)| (node, at, event)));
+    let mut crashes = said.filter(|(.., event)| matches!(event, Event::MemberCrashed(_)));
+    crashes.next().map_or(Ok(()), |(node, at, event)| Err(format!("{node} said at {at:?}: {event:?}")))
+}
+
+/// Nothing gets from one node to the other or back: streams seem to be refused, datagrams are lost.
+fn reject_all(cluster: &mut Cluster, from: NodeIdx, to: NodeIdx) {
+    cluster.cut_class(from, to, PacketClass::Datagrams);
+    cluster.cut_class(to, from, PacketClass::Datagrams);
+    cluster.reject(from, to);
+}
+
+/// Goal: a member behind a firewall is not taken for crashed.
+/// Method: the firewall comes up, breaks every stream to one of three nodes and refuses new ones; datagrams pass.
+#[test]
+fn whoever_answers_has_not_crashed_though_its_port_refuses() {
+    needs(Rule::CrashIsSilent, |sabotage| {
+        let mut cluster = watching(sabotage, &["a", "b", "c"]);
+        [A, B].into_iter().for_each(|from| cluster.reject(from, C));
+        cluster.run_for(secs(10));
+        no_crash(&cluster)
+    });
+}
+
+/// Goal: a process that is stopped is not taken for crashed.
+/// Method: it is stopped for a second, which is too short for a suspicion to end, and meanwhile its streams break.
+#[test]
+fn whoever_listens_has_not_crashed_though_it_is_silent() {
+    needs(Rule::CrashIsRefused, |sabotage| {
+        let mut cluster = watching(sabotage, &["a", "b", "c"]);
+        cluster.pause(C);
+        [A, B].into_iter().for_each(|other| cluster.reset_streams(other, C));
+        cluster.run_for(secs(1));
+        cluster.resume(C);
+        cluster.run_for(secs(10));
+        no_crash(&cluster)
+    });
+}
+
+/// One of three nodes has a broken network of its own: whatever it dials seems to refuse, and no datagram gets through.
+fn unwell(sabotage: haulout::proto::Sabotage) -> Promise {
+    let mut cluster = watching(sabotage, &["a", "b", "c"]);
+    [B, C].into_iter().for_each(|other| reject_all(&mut cluster, A, other));
+    cluster.run_for(secs(2));
+    no_crash(&cluster)
+}
+
+/// Goal: what one member sees alone is not believed.
+#[test]
+fn one_who_sees_a_crash_alone_is_not_believed() {
+    needs(Rule::CrashHasTwoWitnesses, unwell);
+}
+
+/// Goal: a member that hears nothing from those it asks does not judge.
+#[test]
+fn one_who_reaches_nobody_accuses_nobody() {
+    needs(Rule::UnwellAccusesNobody, unwell);
+}
+
+/// Goal: two members behind the same broken line do not bring down one that the others reach.
+/// Method: two of four nodes can't reach a third one. The fourth one can.
+#[test]
+fn whoever_is_reached_by_one_has_not_crashed() {
+    needs(Rule::OneWhoReachesItSuffices, |sabotage| {
+        let mut cluster = watching(sabotage, &["a", "b", "c", "d"]);
+        [A, B].into_iter().for_each(|from| reject_all(&mut cluster, from, D));
+        cluster.run_for(secs(2));
+        no_crash(&cluster)
+    });
+}
