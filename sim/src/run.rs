@@ -8,11 +8,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use haulout::proto::{Command, InstanceId, Time};
-use haulout::{ChildId, ChildInfo, ChildSpec};
+use haulout::{ChildId, ChildInfo, ChildSpec, Restart};
 
 use crate::bounds::Bounds;
 use crate::cluster::{Cluster, NodeState};
 use crate::invariants::{self, Evidence, Snapshot, minimum_moves};
+use crate::journal::Run;
 use crate::network::Link;
 use crate::recording::{Recording, Summary};
 use crate::scenario::{NodePlan, Scenario};
@@ -166,7 +167,14 @@ impl<'a> Runner<'a> {
         self.cluster.run_for(self.bounds.aftermath);
         self.core.retain(|&node| self.cluster.state(node) == NodeState::Up);
         let children = self.converge()?;
-        let children = self.planned_change(children)?;
+        let changed = self.cluster.now();
+        let mut children = self.planned_change(children)?;
+        // The change may have begun a Temporary run whose place another one had held, and which ends by itself.
+        let may_end = |run: &Run| run.began > changed && run.spec.restart != Restart::Permanent;
+        if self.cluster.journal().runs().iter().any(may_end) {
+            self.cluster.run_for(self.bounds.aftermath);
+            children = self.converge()?;
+        }
         self.cluster.run_for(self.bounds.rest);
         self.converged = Some(children);
         Ok(())
