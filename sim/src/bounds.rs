@@ -38,6 +38,8 @@ pub struct Bounds {
     pub rest: Duration,
     /// How long after convergence jobs may still end and leaving nodes still go.
     pub aftermath: Duration,
+    /// How long a newcomer may take to learn what others know: it waits that long for somebody who has settled.
+    pub settling: Duration,
     /// How long a permission to start may be used after it was given: its life, and what clocks may differ by in it.
     pub permission: Duration,
     /// The shortest first pause of a child that fails too often: jitter takes up to a quarter.
@@ -74,6 +76,7 @@ impl Bounds {
             healing_max: healing * 4,
             rest: config.sync_interval * 3,
             aftermath: Duration::from_secs(10),
+            settling: config.settle_timeout.unwrap_or_default(),
             permission: profile.ask_ttl() + Duration::from_millis(100),
             backoff_min: config.backoff_min.mul_f64(0.75),
             backoff_max: config.backoff_max,

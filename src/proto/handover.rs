@@ -63,6 +63,8 @@ pub(crate) struct Round {
     frees: BTreeMap<InstanceId, Time>,
     /// Who ran the child until it answered Free: it waits to hear who runs it next.
     pub(crate) predecessor: Option<InstanceId>,
+    /// Whether those that claim the child were asked since the last attempt, because all others had permitted it.
+    are_claimers_asked: bool,
 }
 
 impl Round {
@@ -76,10 +78,11 @@ impl Scope {
     pub(crate) fn begin_round(&mut self, cx: &mut Shared, key: &ChildKey) {
         let Some((life, ..)) = self.life(key) else { return };
         let Some(child) = self.children.get_mut(key) else { return };
-        let mut is_counted = false;
+        let (mut is_counted, mut is_queued) = (false, false);
         if let Local::Waiting(round) = &child.local {
             cx.stats.rounds_voided += 1;
             is_counted = round.is_counted;
+            is_queued = !is_counted && round.attempt == 0;
         }
         self.rounds = self.rounds.wrapping_add(1);
         let number = self.rounds;
@@ -91,6 +94,7 @@ impl Scope {
             sent: VecDeque::new(),
             frees: BTreeMap::new(),
             predecessor: None,
+            are_claimers_asked: false,
         };
         child.local = Local::Waiting(Box::new(round));
         self.waiting.insert(key.clone());
@@ -99,7 +103,7 @@ impl Scope {
             self.start_run(cx, key);
         } else if is_counted {
             self.ask_again(cx, key, number);
-        } else {
+        } else if !is_queued {
             self.to_ask.push_back(key.clone());
         }
     }
@@ -173,7 +177,9 @@ impl Scope {
         }
         let targets = if is_waiting { self.whom_to_ask(cx, key) } else { self.claimers(cx, key) };
         self.send_asks(cx, key, &targets);
-        let Some(attempt) = self.round_of(key).map(|round| round.attempt) else { return };
+        let Some(round) = self.round_of(key) else { return };
+        round.are_claimers_asked = false;
+        let attempt = round.attempt;
         if attempt > COUNTED_ATTEMPTS_MAX {
             self.stop_counting(key);
         }
@@ -342,6 +348,7 @@ impl Scope {
                 sent: VecDeque::new(),
                 frees: BTreeMap::new(),
                 predecessor: None,
+                are_claimers_asked: false,
             };
             run.challenge = Some(Box::new(round));
             cx.stats.challenges += 1;
@@ -466,6 +473,9 @@ impl Scope {
             _ if cx.sabotage.lacks(Rule::AnswersCarryLife) => {}
             // Not removed: until what replaced it is here too, this may be the last copy of either.
             Life::Replaced => {
+                if let Some(round) = self.round_of(key).filter(|round| round.number == answer.round) {
+                    round.frees.remove(&from.instance);
+                }
                 self.settle_dirty(cx);
                 return;
             }
@@ -510,17 +520,21 @@ impl Scope {
         }
     }
 
-    /// All others permit it: now those that claim the child are asked, without waiting for the next attempt.
+    /// All others permit it: now those that claim the child are asked, without waiting for the next attempt. By then some
+    /// permission may have expired, and in a larger cluster at every attempt some has.
     fn ask_claimers_last(&mut self, cx: &mut Shared, key: &ChildKey) {
         let Some(round) = self.round_of(key) else { return };
         let lacking = cx.membership.active().len().saturating_sub(round.frees.len());
-        if lacking == 0 || lacking > CLAIMERS_MAX || round.attempt != 1 {
+        if lacking == 0 || lacking > CLAIMERS_MAX || round.are_claimers_asked {
             return;
         }
         let claimers = self.claimers(cx, key);
         if lacking == claimers.len() {
             cx.stats.claimers_asked_last += 1;
             self.send_asks(cx, key, &claimers);
+            if let Some(round) = self.round_of(key) {
+                round.are_claimers_asked = true;
+            }
         }
     }
 

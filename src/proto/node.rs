@@ -8,6 +8,7 @@ use std::time::Duration;
 use chacha20::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
+use super::group::records::{LABELS_MAX, RECORD_BYTES_MAX, record_bytes};
 use super::links::{IDLE_TIMEOUT, Links};
 use super::looks::Looks;
 use super::membership::{Change, Membership, Standing};
@@ -36,11 +37,6 @@ use leaving::Leaving;
 pub use sizes::Size;
 use watching::Choice;
 
-/// What a member says of itself leads its Asks until it is known, and every node keeps it of every member: it must fit
-/// into a few datagrams.
-const MEMBER_RECORD_BYTES_MAX: usize = 8 * 1024;
-/// Labels of a member.
-const LABELS_MAX: usize = 16;
 /// How often writers that are long dead are looked for.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
 
@@ -363,10 +359,8 @@ impl Node {
         if let Some(twice) = setup.kinds.iter().find(|kind| !kinds.insert(*kind)) {
             return Err(JoinScopeError::DuplicateKind(twice.as_str().into()));
         }
-        let record_bytes = setup.version.len()
-            + setup.kinds.iter().map(|kind| kind.as_str().len() + 1).sum::<usize>()
-            + setup.labels.iter().map(|(label, text)| label.len() + text.len() + 2).sum::<usize>();
-        if record_bytes > MEMBER_RECORD_BYTES_MAX || setup.labels.len() > LABELS_MAX {
+        let record_bytes = record_bytes(&setup.version, &setup.kinds, &setup.labels);
+        if record_bytes > RECORD_BYTES_MAX || setup.labels.len() > LABELS_MAX {
             return Err(JoinScopeError::RecordTooLarge { bytes: record_bytes, labels: setup.labels.len() });
         }
         let mut ids = BTreeSet::new();

@@ -20,6 +20,13 @@ pub(crate) const MESSAGES_BYTES_MAX: usize = OPEN_BYTES_MAX - HEAD_BYTES - 64;
 /// Rumours kept at once. Beyond, anti-entropy is the better way, and the newest are left to it.
 pub(crate) const RUMOURS_MAX: usize = 1_024;
 
+/// The longest rumour: two fit into a datagram.
+const RUMOUR_BYTES_MAX: usize = MESSAGES_BYTES_MAX / 2;
+
+/// How many rumours are remembered as heard: nearly all that go around at once under a heavy load. What is not
+/// remembered is read and found to be known.
+const HEARD_MAX: usize = 4_096;
+
 /// Serializes a message after what is in `bytes`.
 pub(crate) fn encode(bytes: &mut Vec<u8>, message: &Message) {
     let start = bytes.len();
@@ -176,17 +183,13 @@ struct Rumour {
 #[derive(Debug, Default)]
 pub(crate) struct Gossip {
     rumours: VecDeque<Rumour>,
-    /// Writes of this node that nobody was told of yet, and whether one that was told to nobody went before it.
-    unsent: BTreeMap<Dot, bool>,
+    /// Writes of this node that nobody was told of yet and that replace nothing. Serial numbers are those of a scope.
+    unsent: BTreeSet<(ScopeId, Dot)>,
     /// Those of them that need not be told, because one that is waiting too replaces them.
-    replaced: BTreeSet<Dot>,
+    replaced: BTreeSet<(ScopeId, Dot)>,
     /// What was heard last, by hash; later ones take the place of earlier ones. Empty until there is anything.
     heard: Vec<u64>,
 }
-
-/// How many rumours are remembered as heard: nearly all that go around at once under a heavy load. What is not
-/// remembered is read and found to be known.
-const HEARD_MAX: usize = 4_096;
 
 fn rumour_hash(scope: ScopeId, bytes: &[u8]) -> u64 {
     // An empty place holds 0.
@@ -196,7 +199,7 @@ fn rumour_hash(scope: ScopeId, bytes: &[u8]) -> u64 {
 impl Gossip {
     /// How many messages are passed on.
     pub(crate) fn len(&self) -> usize {
-        self.rumours.len()
+        self.rumours.len().saturating_sub(self.replaced.len())
     }
 
     /// Passes a message on in a cluster of so many members; `false` if there is no room for it.
@@ -209,10 +212,10 @@ impl Gossip {
         let mut bytes = Vec::new();
         encode(&mut bytes, &Message::Scoped(message));
         self.note_heard(scope, &bytes);
-        if self.rumours.len() >= RUMOURS_MAX || bytes.len() > MESSAGES_BYTES_MAX / 2 {
+        if self.rumours.len() >= RUMOURS_MAX || bytes.len() > RUMOUR_BYTES_MAX {
             return false;
         }
-        self.replace_unsent(written, over);
+        self.replace_unsent(scope, written, over);
         // Everybody who hears of it tells so many, so that all of them together miss one of the members with a chance of
         // e^-4; what is missed is left to anti-entropy.
         let ln = (7 * (members.max(1) + 1).next_power_of_two().ilog2()).div_ceil(10);
@@ -222,15 +225,13 @@ impl Gossip {
     }
 
     /// A claim that was replaced or released before anybody was told of it is not told at all: what comes after it names
-    /// it. Only one, as a message names only one.
-    fn replace_unsent(&mut self, written: Option<Dot>, over: Option<Dot>) {
-        let replaced = over.filter(|over| self.unsent.get(over) == Some(&false));
-        if let Some(over) = replaced {
-            self.unsent.remove(&over);
+    /// it. Not one that itself replaced another: whoever hears of that one late would not learn that it is over.
+    fn replace_unsent(&mut self, scope: ScopeId, written: Option<Dot>, over: Option<Dot>) {
+        if let Some(over) = over.map(|over| (scope, over)).filter(|over| self.unsent.remove(over)) {
             self.replaced.insert(over);
         }
-        if let Some(dot) = written {
-            self.unsent.insert(dot, replaced.is_some());
+        if let Some(dot) = written.filter(|_| over.is_none()) {
+            self.unsent.insert((scope, dot));
         }
     }
 
@@ -244,6 +245,9 @@ impl Gossip {
 
     /// Whether this was news here before, and nothing has been forgotten since.
     pub(crate) fn has_heard(&self, scope: ScopeId, bytes: &[u8]) -> bool {
+        if self.heard.is_empty() || bytes.len() > RUMOUR_BYTES_MAX {
+            return false;
+        }
         let hash = rumour_hash(scope, bytes);
         self.heard.get(hash as usize / 2 % HEARD_MAX) == Some(&hash)
     }
@@ -260,12 +264,12 @@ impl Gossip {
 
     /// Appends as many rumours as fit below `bytes_max`, each preceded by its scope where that changes; how many.
     pub(crate) fn fill(&mut self, packet: &mut Vec<u8>, bytes_max: usize, scope: &mut Option<ScopeId>) -> usize {
-        let mut filled = 0;
         /// The scope, and what says that a rumour follows.
         const LEAD_BYTES: usize = 9 + 4;
+        let mut filled = 0;
         for _ in 0..self.rumours.len() {
             let Some(mut rumour) = self.rumours.pop_front() else { break };
-            if rumour.unsent.is_some_and(|dot| self.replaced.remove(&dot)) {
+            if rumour.unsent.is_some_and(|dot| self.replaced.remove(&(rumour.scope, dot))) {
                 continue;
             }
             if packet.len() + LEAD_BYTES + rumour.bytes.len() > bytes_max {
@@ -273,7 +277,7 @@ impl Gossip {
                 break;
             }
             if let Some(dot) = rumour.unsent.take() {
-                self.unsent.remove(&dot);
+                self.unsent.remove(&(rumour.scope, dot));
             }
             if *scope != Some(rumour.scope) {
                 *scope = Some(rumour.scope);
@@ -336,19 +340,32 @@ mod tests {
         told
     }
 
-    /// Goal: what was replaced before anybody heard of it is not told, but nothing is left out of what a chain of writes
-    /// names. Method: four writes in a row, each over the one before it.
+    /// Goal: a first write that was replaced before anybody heard of it is not told, but nothing is left out of what a
+    /// chain of writes names. Method: four writes in a row, each over the one before it, and one more when they were told.
     #[test]
-    fn of_two_writes_in_a_row_only_the_later_one_is_told() {
+    fn a_first_write_that_was_replaced_at_once_is_not_told() {
         let mut gossip = Gossip::default();
         for n in 1..=4 {
             assert!(gossip.add(scope(), put(n), 100, ME));
         }
+        assert_eq!(gossip.len(), 3);
         let messages: Vec<_> = told(&mut gossip).into_iter().map(|(message, _)| message).collect();
-        assert_eq!(messages, [put(2), put(4)]);
+        assert_eq!(messages, [put(2), put(3), put(4)]);
         assert!(gossip.add(scope(), put(5), 100, ME), "what was told once is told on");
         let messages: Vec<_> = told(&mut gossip).into_iter().map(|(message, _)| message).collect();
-        assert_eq!(messages, [put(2), put(4), put(5)]);
+        assert_eq!(messages, [put(2), put(3), put(4), put(5)]);
+    }
+
+    /// Goal: a write of one scope never takes the place of one of another, though both count from 1. Method: the first
+    /// writes of two scopes, and the second of one.
+    #[test]
+    fn scopes_have_serial_numbers_of_their_own() {
+        let mut gossip = Gossip::default();
+        for (scope, n) in [("a", 1), ("b", 1), ("b", 2)] {
+            assert!(gossip.add(ScopeId::of(scope), put(n), 100, ME));
+        }
+        let messages: Vec<_> = told(&mut gossip).into_iter().map(|(message, _)| message).collect();
+        assert_eq!(messages, [put(1), put(2)]);
     }
 
     /// Goal: a rumour is known again as long as nothing was forgotten, in its own scope only.

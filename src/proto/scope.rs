@@ -435,8 +435,7 @@ impl Scope {
             }
             return;
         }
-        let is_shaped = key.child().is_some() == matches!(record.value, Owned::Claim(_));
-        if record.dot.writer != writer || !is_shaped || !counts(cx, writer) {
+        if record.dot.writer != writer || !is_shaped(&key, &record.value) || !counts(cx, writer) {
             cx.stats.refused_not_member += 1;
             return;
         }
@@ -554,8 +553,9 @@ impl Scope {
 
     /// Acts on everything that changed since the last input.
     pub(crate) fn settle_dirty(&mut self, cx: &mut Shared) {
-        if std::mem::take(&mut self.are_members_changed) {
+        if self.are_members_changed {
             self.find_shadowed(cx);
+            self.are_members_changed = false;
             let changed = std::mem::take(&mut self.dirty_members);
             if !changed.is_empty() {
                 self.place_all(&changed);
@@ -700,6 +700,14 @@ impl Scope {
             Local::Waiting(round) => Some(round),
             Local::Active(run) => run.challenge.as_deref_mut(),
         }
+    }
+}
+
+/// Whether a record is one that its key can hold, and that its writer's own node would have let through.
+pub(crate) fn is_shaped(key: &OwnedKey, value: &Owned) -> bool {
+    match value {
+        Owned::Claim(_) => key.child().is_some(),
+        Owned::Member(member) => key.child().is_none() && !member.is_too_large(),
     }
 }
 

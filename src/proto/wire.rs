@@ -382,7 +382,8 @@ pub enum Life {
     Fine,
     /// It was removed; the answerer's highest birth.
     Gone(u64),
-    /// Another life took its place, which the answerer tells beside this. No permission, whatever the verdict.
+    /// Another life took its place, which the answerer tells beside this unless it is large: then the next exchange does.
+    /// No permission, whatever the verdict.
     Replaced,
 }
 

@@ -145,6 +145,13 @@ impl<'a> Facts<'a> {
         self.views.get(&(observer, member)).is_some_and(|seen| seen.first().is_some_and(|(when, _)| *when < at))
     }
 
+    /// Whether an observer saw anybody come or go in this time.
+    pub(super) fn has_seen_members_change(&self, observer: InstanceId, from: Time, to: Time) -> bool {
+        let seen = self.views.range((observer, InstanceId::new(0))..=(observer, InstanceId::new(u64::MAX)));
+        let mut times = seen.flat_map(|(_, changes)| changes).map(|(at, _)| *at);
+        times.any(|at| at >= from && at <= to)
+    }
+
     /// How often an instance had changed its identity until then.
     pub(super) fn renewed(&self, instance: InstanceId, until: Time) -> usize {
         self.renewals.get(&instance).map_or(0, |all| all.partition_point(|at| *at <= until))

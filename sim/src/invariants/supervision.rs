@@ -87,14 +87,16 @@ fn restarts_are_rare_or_late(facts: &Facts<'_>, drift_ppm: impl Fn(NodeIdx) -> i
             let gap = by_clock(run.began.since(ended), drift_ppm(run.node));
             let gap_min = intensity.gap_min(before, ended, backoff);
             let counted_since = intensity.at_once.front().map_or(before.began, |first| before.began.min(*first));
-            // Whoever lost a backing-off child to another node and got it back began to count anew.
+            // Whoever lost a backing-off child to another node, if only for a moment, and got it back began to count anew.
             let may_have_moved =
                 || facts.disturbed(ended - facts.bounds.reach, run.began) || newcomers(facts, ended, run.began);
             let jumped = || {
                 let mut jumps = facts.history.faults_between(counted_since, run.began);
                 jumps.any(|fault| fault.kind == FaultKind::ClockJump(run.node))
             };
-            if gap < gap_min && !(intensity.pauses > 0 && may_have_moved()) && !jumped() {
+            let owned_elsewhere = || facts.has_seen_members_change(run.instance, ended, run.began);
+            let is_fresh = || owned_elsewhere() || intensity.pauses > 0 && may_have_moved();
+            if gap < gap_min && !is_fresh() && !jumped() {
                 let detail = format!(
                     "{} failed at {} and ran again after {gap:?}; after {} restarts at once and {} pauses it had to wait \
                      {gap_min:?}",
@@ -228,10 +230,13 @@ impl Wrong {
 }
 
 /// Whether there was a moment at which no process was there to remember anything: epochs begin anew after it, and
-/// start-up children have their old life again.
-fn nobody_lived_between(history: &History, from: Time, to: Time) -> bool {
-    let is_alive = |at: Time| history.lives.iter().any(|life| life.from <= at && life.to.is_none_or(|end| end > at));
-    history.lives.iter().filter_map(|life| life.to).any(|end| end >= from && end < to && !is_alive(end))
+/// start-up children have their old life again. Whoever came within `window` of it had learnt nothing yet.
+fn nobody_remembered_between(history: &History, from: Time, to: Time, window: Duration) -> bool {
+    let remembers = |at: Time| {
+        let mut lives = history.lives.iter();
+        lives.any(|life| life.from + window <= at && life.to.is_none_or(|end| end > at))
+    };
+    history.lives.iter().filter_map(|life| life.to).any(|end| end >= from && end < to && !remembers(end))
 }
 
 /// No run begins after its life was done, or with a number that is not higher than that of every earlier run, unless a
@@ -245,7 +250,7 @@ fn no_rerun(facts: &Facts<'_>, wrong: Wrong) -> Result<(), Violation> {
         for earlier in earlier.iter().rev().take(100).filter(|earlier| earlier.spec == later.spec) {
             let explained = || {
                 facts.excused([earlier.node, later.node], earlier.began, later.began)
-                    || nobody_lived_between(facts.history, earlier.began, later.began)
+                    || nobody_remembered_between(facts.history, earlier.began, later.began, facts.bounds.settling)
             };
             if wrong.holds(earlier, later) && !explained() {
                 return Err(wrong.violation(earlier, later));

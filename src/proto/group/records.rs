@@ -154,6 +154,19 @@ pub enum Owned {
 
 impl Value for Owned {}
 
+/// The most bytes that a member may say of itself. It leads its Asks until it is known, and every node keeps it of every
+/// member: it must fit into a few datagrams.
+pub(crate) const RECORD_BYTES_MAX: usize = 8 * 1024;
+/// The most labels that a member may have: every placement of a child that asks for some compares them.
+pub(crate) const LABELS_MAX: usize = 16;
+
+/// The bytes of what its user chose freely about a member.
+pub(crate) fn record_bytes(version: &str, kinds: &[Kind], labels: &[(String, String)]) -> usize {
+    version.len()
+        + kinds.iter().map(|kind| kind.as_str().len() + 1).sum::<usize>()
+        + labels.iter().map(|(label, text)| label.len() + text.len() + 2).sum::<usize>()
+}
+
 /// What a member of a scope says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberRecord {
@@ -176,6 +189,13 @@ pub struct MemberRecord {
     pub draining: bool,
     /// Whether it has left; what foca then calls down was wanted.
     pub left: bool,
+}
+
+impl MemberRecord {
+    /// What the member's own node would not have let through, and somebody else has sent.
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.labels.len() > LABELS_MAX || record_bytes(&self.version, &self.kinds, &self.labels) > RECORD_BYTES_MAX
+    }
 }
 
 /// What a member says of a child that it runs, or refuses to run.

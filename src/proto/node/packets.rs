@@ -81,7 +81,10 @@ impl Node {
         let mut reader = Reader { sender, scope: None, knows_members: false };
         while !rest.is_empty() {
             match postcard::take_from_bytes::<Message>(rest) {
-                Ok((Message::Rumour(len), after)) => rest = self.skip_if_heard(&reader, after, len.into()),
+                // Rumours come in datagrams only: looking at what follows each would not end in a frame full of them.
+                Ok((Message::Rumour(len), after)) if !is_stream => {
+                    rest = self.skip_if_heard(&reader, after, len.into());
+                }
                 Ok((message, after)) => {
                     rest = after;
                     self.take_message(&mut reader, message, is_stream);

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::{Scope, counts};
+use super::{Scope, counts, is_shaped};
 use crate::proto::group::replica::{Key, Span, Value};
 use crate::proto::group::seen::Bucket;
 use crate::proto::group::{ChildKey, Desired, Owned, OwnedKey, Replica, Seen, trie};
@@ -155,7 +155,10 @@ impl Scope {
         }
         // A bulk does not fit into the gossip, and has to be compared.
         let is_on_its_way = now.since(self.exchanges.compared.1) < DIFFER_MIN && cx.gossip.len() < NEWS_MAX;
-        let interval = if is_on_its_way && !cx.is_small() { NEWS_PULL_INTERVAL } else { PULL_INTERVAL };
+        // What a member that has just come, or come back, knew before is on its way to nobody.
+        let is_new = cx.peers.get(&from.instance).is_some_and(|peer| now.since(peer.up_since) < 2 * PULL_INTERVAL);
+        let waits = is_on_its_way && !is_new && !cx.is_small();
+        let interval = if waits { NEWS_PULL_INTERVAL } else { PULL_INTERVAL };
         let has_rested = self.exchanges.last_pull.is_none_or(|last| now.since(last) >= interval);
         if root == mine {
             self.exchanges.differing.remove(&from.instance);
@@ -165,7 +168,6 @@ impl Scope {
             return;
         }
         let since = *self.exchanges.differing.entry(from.instance).or_insert(now);
-        let is_new = cx.peers.get(&from.instance).is_some_and(|peer| now.since(peer.up_since) < 2 * PULL_INTERVAL);
         let is_first = is_new && since == now && (has_rested || cx.is_small());
         if is_last || is_first || (has_rested && now.since(since) >= DIFFER_MIN) {
             self.pull_soon(cx, from.instance);
@@ -524,6 +526,9 @@ impl Scope {
         owned: Vec<Span<OwnedKey, Owned>>,
     ) -> bool {
         for span in desired {
+            if span.bodies.iter().any(|(_, record)| record.value.spec.is_too_large()) {
+                return false;
+            }
             let Some((dropped, changed)) = self.desired.take_span(span) else { return false };
             let mut dropped: BTreeMap<ChildKey, _> = dropped.into_iter().collect();
             for (key, displaced) in changed {
@@ -535,10 +540,7 @@ impl Scope {
             }
         }
         for mut span in owned {
-            span.bodies.retain(|(key, record)| {
-                let is_shaped = key.child().is_some() == matches!(record.value, Owned::Claim(_));
-                record.dot.writer == key.instance() && is_shaped
-            });
+            span.bodies.retain(|(key, record)| record.dot.writer == key.instance() && is_shaped(key, &record.value));
             if !self.pull_owned(cx, span) {
                 return false;
             }

@@ -93,6 +93,10 @@ impl Scope {
 
     pub(super) fn handle_status(&mut self, cx: &mut Shared, from: Identity, status: Status) {
         let Some(settling) = &mut self.settling else { return };
+        // It may have gone down since, in the same packet.
+        if cx.membership.identity_of(from.instance).is_none() {
+            return;
+        }
         settling.answers.insert(from.instance, status);
         if status == Status::Settled {
             self.pull_soon(cx, from.instance);
