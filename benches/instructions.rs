@@ -1,6 +1,7 @@
 //! What single steps of the state machine cost, so many times over, to be counted in instructions by valgrind:
 //! `benches/instructions.sh` does that and compares with limits. Usage: `instructions CASE TIMES`.
 
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,7 +11,9 @@ use haulout::proto::group::replica::Record;
 use haulout::proto::group::{ChildKey, Desired, Replica};
 use haulout::proto::placement::{Candidate, beats, owner};
 use haulout::proto::wire::{Message, ScopeMessage};
-use haulout::proto::{Birth, Command, Dot, InstanceId, Node, Output, RequestId, Sabotage, ScopeSetup, Time};
+use haulout::proto::{
+    Birth, Command, ConnId, Dot, InstanceId, Node, Output, RequestId, Sabotage, ScopeSetup, StreamEvent, Time,
+};
 use haulout::{ChildId, ChildSpec, Config, Kind, Spec};
 
 fn main() {
@@ -108,60 +111,105 @@ fn decode(times: usize) {
 
 /// Two nodes at rest, so many datagrams between them: probes and their answers, with what rides on them.
 fn datagram(times: usize) {
-    let addr = |number: u8| SocketAddr::from(([127, 0, 0, number], 7946));
-    let mut now = Time::from_nanos(1);
-    let mut nodes = [1, 2].map(|number| {
-        let config = Config {
-            seeds: vec![addr(1).to_string()],
-            settle_timeout: Some(Duration::from_millis(100)),
-            ..Config::default()
-        };
-        let birth = Birth {
-            addr: addr(number),
-            instance: InstanceId::new(number.into()),
-            seed: [number; 32],
-            wall_ms_at_zero: 0,
-            sabotage: Sabotage::default(),
-            fault_sites: Default::default(),
-        };
-        let mut node = Node::new(&config, birth, now).expect("a valid configuration");
-        let setup = ScopeSetup {
-            name: "bench".into(),
-            kinds: vec![Kind::new("kind").expect("a short kind")],
-            weight: 1,
-            labels: Vec::new(),
-            version: String::new(),
-            children: Vec::new(),
-        };
-        node.command(now, RequestId(1), Command::JoinScope(setup));
-        node
-    });
-    let mut handled = 0;
-    let mut packet = Vec::with_capacity(1_400);
-    while handled < times {
-        now = nodes.iter().filter_map(|node| node.poll_timeout()).map(|(at, _)| at).min().expect("a timer").max(now);
-        for from in 0..2 {
-            nodes[from].handle_timeout(now);
-            handled += carry(&mut nodes, from, now, &mut packet);
-        }
-    }
+    let mut pair = Pair::new();
+    pair.run_until(|pair| pair.nodes.iter().all(|node| node.is_quiet() && node.active().len() == 1));
+    let until = pair.datagrams + times;
+    pair.run_until(|pair| pair.datagrams >= until);
 }
 
-/// Everything that a node has to say reaches the other one; how many datagrams that were. Streams lead nowhere.
-fn carry(nodes: &mut [Node; 2], from: usize, now: Time, packet: &mut Vec<u8>) -> usize {
-    let mut carried = 0;
-    let seed = SocketAddr::from(([127, 0, 0, 1], 7946));
-    loop {
-        while let Some(output) = nodes[from].poll_output() {
-            if matches!(output, Output::ResolveSeeds) {
-                nodes[from].handle_seeds(now, &[seed]);
+/// Two nodes and what is between them: everything arrives at once.
+struct Pair {
+    nodes: [Node; 2],
+    now: Time,
+    /// The other end of each stream.
+    ends: BTreeMap<(usize, ConnId), ConnId>,
+    packet: Vec<u8>,
+    datagrams: usize,
+}
+
+fn addr(node: usize) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, node as u8 + 1], 7946))
+}
+
+impl Pair {
+    fn new() -> Self {
+        let now = Time::from_nanos(1);
+        let nodes = [0, 1].map(|number| {
+            let config = Config {
+                seeds: vec![addr(0).to_string()],
+                settle_timeout: Some(Duration::from_millis(100)),
+                ..Config::default()
+            };
+            let birth = Birth {
+                addr: addr(number),
+                instance: InstanceId::new(number as u64 + 1),
+                seed: [number as u8; 32],
+                wall_ms_at_zero: 0,
+                sabotage: Sabotage::default(),
+                fault_sites: Default::default(),
+            };
+            let mut node = Node::new(&config, birth, now).expect("a valid configuration");
+            let setup = ScopeSetup {
+                name: "bench".into(),
+                kinds: vec![Kind::new("kind").expect("a short kind")],
+                weight: 1,
+                labels: Vec::new(),
+                version: String::new(),
+                children: Vec::new(),
+            };
+            node.command(now, RequestId(1), Command::JoinScope(setup));
+            node
+        });
+        Pair { nodes, now, ends: BTreeMap::new(), packet: Vec::with_capacity(1_400), datagrams: 0 }
+    }
+
+    /// Goes from timer to timer, for a day at most.
+    fn run_until(&mut self, is_done: impl Fn(&Pair) -> bool) {
+        let end = self.now + Duration::from_secs(24 * 3_600);
+        while !is_done(self) {
+            let timers = self.nodes.iter().filter_map(|node| node.poll_timeout());
+            self.now = timers.map(|(at, _)| at).min().expect("a timer").max(self.now);
+            assert!(self.now < end, "not within a day");
+            for node in 0..2 {
+                self.nodes[node].handle_timeout(self.now);
+            }
+            while self.carry(0) | self.carry(1) {}
+        }
+    }
+
+    /// Takes what a node has to say to the other one; whether it was anything.
+    fn carry(&mut self, from: usize) -> bool {
+        let (now, to, mut any) = (self.now, 1 - from, false);
+        while let Some(transmit) = self.nodes[from].poll_transmit(now) {
+            self.packet.clear();
+            self.packet.extend_from_slice(transmit.bytes);
+            self.nodes[to].handle_datagram(now, addr(from), &self.packet);
+            self.datagrams += 1;
+            any = true;
+        }
+        while let Some(output) = self.nodes[from].poll_output() {
+            any = true;
+            match output {
+                Output::Connect { conn, .. } => {
+                    let other = ConnId::accepted(self.ends.len() as u64);
+                    self.ends.extend([((from, conn), other), ((to, other), conn)]);
+                    self.nodes[to].handle_stream(now, other, StreamEvent::Accepted { from: addr(from) });
+                    self.nodes[from].handle_stream(now, conn, StreamEvent::Connected);
+                }
+                Output::Frame { conn, bytes } => {
+                    if let Some(&other) = self.ends.get(&(from, conn)) {
+                        self.nodes[to].handle_stream(now, other, StreamEvent::Frame(&bytes));
+                    }
+                }
+                Output::Close { conn } => {
+                    if let Some(other) = self.ends.remove(&(from, conn)) {
+                        self.nodes[to].handle_stream(now, other, StreamEvent::Closed);
+                    }
+                }
+                Output::ResolveSeeds => self.nodes[from].handle_seeds(now, &[addr(0)]),
+                _ => {}
             }
         }
-        let Some(transmit) = nodes[from].poll_transmit(now) else { return carried };
-        packet.clear();
-        packet.extend_from_slice(transmit.bytes);
-        let source = SocketAddr::from(([127, 0, 0, from as u8 + 1], 7946));
-        nodes[1 - from].handle_datagram(now, source, packet);
-        carried += 1 + carry(nodes, 1 - from, now, &mut Vec::with_capacity(1_400));
+        any
     }
 }
