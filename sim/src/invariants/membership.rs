@@ -93,7 +93,9 @@ fn inherited(facts: &Facts<'_>, node: NodeIdx, before: Time) -> usize {
     earlier.map(|life| 1 + facts.renewed(life.instance, before)).sum()
 }
 
-/// Whoever is declared down has ended, has been told to leave, or a fault touched it or somebody who says so.
+/// Whoever is declared down has ended, has been told to leave, or a fault touched it or somebody who says so. A process
+/// that has just come after another one at its address may first be taken for that one by whoever knew it: it has to pass
+/// the identity that was left behind.
 fn deaths_are_real(facts: &Facts<'_>) -> Result<(), Violation> {
     let mut leaves: BTreeMap<InstanceId, Time> = BTreeMap::new();
     for call in facts.history.calls.iter().filter(|call| matches!(call.command, Command::Leave { .. })) {
@@ -105,7 +107,8 @@ fn deaths_are_real(facts: &Facts<'_>) -> Result<(), Violation> {
         let is_over = life.to.is_some_and(|to| to <= *at) || leaves.get(instance).is_some_and(|left| left <= at);
         let since = *at - facts.bounds.reach;
         let touched = facts.muted(life.node, since, *at) || facts.muted(*node, since, *at);
-        if !is_over && !touched {
+        let succeeds = life.from >= since && inherited(facts, life.node, life.from) > 0;
+        if !is_over && !touched && !succeeds {
             let detail =
                 format!("{name} ({instance}) is declared down, and no fault has touched it or whoever says so");
             return Err(Violation::safety("no-false-alarm", *at, detail).on(*node));

@@ -48,6 +48,19 @@ fn a_healthy_member_is_not_declared_down_where_nothing_disturbed_anybody() {
 }
 
 #[test]
+fn a_newcomer_may_first_be_taken_for_its_predecessor_at_the_address() {
+    for (began, excuses) in [(199, true), (20, false)] {
+        let mut hand = Hand::new(2);
+        let predecessor =
+            crate::history::Life { instance: super::super::testing::instance(9), ..hand.history.lives[1] };
+        hand.history.lives[1].from = super::super::testing::at(began);
+        hand.history.lives.push(predecessor);
+        hand.down(0, 1, 200);
+        assert_eq!(deaths_are_real(&hand.facts()).is_ok(), excuses, "it began at {began}");
+    }
+}
+
+#[test]
 fn another_process_at_an_address_must_exist() {
     let mut hand = Hand::new(2);
     hand.tell(0, 50, Event::AddressConflict);
