@@ -40,6 +40,8 @@ pub struct Bounds {
     pub aftermath: Duration,
     /// How long a newcomer may take to learn what others know: it waits that long for somebody who has settled.
     pub settling: Duration,
+    /// How long a look at a member that may have crashed may take: twelve pauses, none longer than SWIM gives an answer.
+    pub look: Duration,
     /// How long a permission to start may be used after it was given: its life, and what clocks may differ by in it.
     pub permission: Duration,
     /// The shortest first pause of a child that fails too often: jitter takes up to a quarter.
@@ -77,6 +79,7 @@ impl Bounds {
             rest: config.sync_interval * 3,
             aftermath: Duration::from_secs(10),
             settling: config.settle_timeout.unwrap_or_default(),
+            look: profile.probe_rtt() * 12,
             permission: profile.ask_ttl() + Duration::from_millis(100),
             backoff_min: config.backoff_min.mul_f64(0.75),
             backoff_max: config.backoff_max,

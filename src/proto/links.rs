@@ -54,6 +54,8 @@ pub(crate) enum Expect {
     Welcome {
         /// What it was dialled for.
         purpose: Purpose,
+        /// Who was meant.
+        meant: Option<InstanceId>,
     },
     /// Messages.
     Messages,
@@ -72,6 +74,10 @@ pub(crate) struct Ended {
     pub(crate) purpose: Purpose,
     /// Whether both sides had known each other.
     pub(crate) was_open: bool,
+    /// Whether this node had dialled it.
+    pub(crate) was_dialled: bool,
+    /// When it was used last; a standing one, since when it stood.
+    pub(crate) used: Time,
 }
 
 /// Every stream of this node.
@@ -135,16 +141,22 @@ impl Links {
         dialled.filter_map(|(&conn, link)| Some((conn, link.peer?)))
     }
 
-    /// The longest that one of them took to be opened: a round trip.
-    pub(crate) fn slowest_watch(&self) -> Duration {
-        let watches = self.links.values().filter(|link| link.purpose == Purpose::Watch);
-        watches.map(|link| link.took).max().unwrap_or_default()
+    /// The shortest and the longest that one of them took to be opened: a round trip, or more where something was lost.
+    pub(crate) fn watch_round_trips(&self) -> (Duration, Duration) {
+        let dialled = self.links.range(..ConnId::accepted(0)).map(|(_, link)| link);
+        let open = dialled.filter(|link| link.purpose == Purpose::Watch && link.stage == Stage::Open);
+        let took = || open.clone().map(|link| link.took);
+        (took().min().unwrap_or_default(), took().max().unwrap_or_default())
     }
 
-    /// Every standing stream whose ends know each other.
-    pub(crate) fn open_watches(&self) -> Vec<ConnId> {
-        let open = |link: &Link| link.purpose == Purpose::Watch && link.stage == Stage::Open;
-        self.links.iter().filter(|(_, link)| open(link)).map(|(&conn, _)| conn).collect()
+    /// Every standing stream, either way.
+    pub(crate) fn all_watches(&self) -> Vec<ConnId> {
+        self.links.iter().filter(|(_, link)| link.purpose == Purpose::Watch).map(|(&conn, _)| conn).collect()
+    }
+
+    /// Whether frames can be sent on a stream: the other end has the Hello, or is about to get it.
+    pub(crate) fn takes_frames(&self, conn: ConnId) -> bool {
+        self.links.get(&conn).is_some_and(|link| matches!(link.stage, Stage::Greeting | Stage::Open))
     }
 
     /// The name of a stream that this node dials without a handshake, and keeps itself.
@@ -226,7 +238,7 @@ impl Links {
                 link.used = now;
                 match link.stage {
                     Stage::Dialling => Expect::Nothing,
-                    Stage::Greeting => Expect::Welcome { purpose: link.purpose },
+                    Stage::Greeting => Expect::Welcome { purpose: link.purpose, meant: link.peer },
                     Stage::Expecting => Expect::Hello,
                     Stage::Open if link.purpose == Purpose::Watch => Expect::Farewell,
                     Stage::Open => Expect::Messages,
@@ -284,7 +296,8 @@ impl Links {
                 self.by_peer.insert(peer, other);
             }
         }
-        Some(Ended { peer, purpose: link.purpose, was_open: link.stage == Stage::Open })
+        let (was_open, was_dialled) = (link.stage == Stage::Open, conn < ConnId::accepted(0));
+        Some(Ended { peer, purpose: link.purpose, was_open, was_dialled, used: link.used })
     }
 
     /// Closes a stream from this side.
@@ -293,6 +306,15 @@ impl Links {
             out.push_back(Output::Close { conn });
         }
         self.closed(conn)
+    }
+
+    /// Closes the standing streams that an instance dialled: it has dialled another.
+    pub(crate) fn close_watches_from(&mut self, peer: InstanceId, out: &mut VecDeque<Output>) {
+        let accepted = self.links.range(ConnId::accepted(0)..);
+        let replaced = accepted.filter(|(_, link)| link.peer == Some(peer) && link.purpose == Purpose::Watch);
+        for conn in replaced.map(|(&conn, _)| conn).collect::<Vec<_>>() {
+            self.close(conn, out);
+        }
     }
 
     /// Closes every stream of an instance: it is gone, or takes nothing any more.

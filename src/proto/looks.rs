@@ -8,16 +8,21 @@
 //!
 //! May not: send anything, choose whom to ask, or say what a death means.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::{ConnId, Identity, Rule, Sabotage, Time};
 
 /// Looks at once. Beyond, members are left to SWIM's probes.
 pub(crate) const LOOKS_MAX: usize = 64;
-/// Probes before silence counts: with a tenth of all datagrams lost, both ways, one of them fails in a thousand looks.
-const PROBES: u32 = 4;
-/// After so many times the patience of one probe a look that waits for others ends.
+/// Of them, those that another member asked for: they must not keep this node from looking of its own accord.
+const ASKED_MAX: usize = LOOKS_MAX / 2;
+/// Looks begun within a second because another member asked: each dials a third one, which forged requests must not make an
+/// attack on it.
+const ASKED_PER_SECOND_MAX: usize = 64;
+/// Pauses before silence counts, with a probe before each: with a tenth of all datagrams lost, both ways, one of them fails in a thousand looks.
+pub(crate) const PROBES: u32 = 4;
+/// After so many pauses a look that waits for others ends.
 const TURNS_MAX: u32 = 3 * PROBES;
 /// A stream that is accepted and ends at once may be one of the last that a dying process was given.
 const DIALS_MAX: u32 = 3;
@@ -153,24 +158,37 @@ impl Look {
         self.witnesses.iter().filter(|(_, seen)| seen.is_none()).map(|(witness, _)| *witness).collect()
     }
 
-    /// One of them has looked.
+    /// Whether nobody was asked yet.
+    pub(crate) fn has_no_witness(&self) -> bool {
+        self.witnesses.is_empty()
+    }
+
+    /// One of them has looked. Whoever has reached the member once contradicts, whatever it sees later.
     pub(crate) fn witnessed(&mut self, by: Identity, gone: bool) {
         for (_, seen) in self.witnesses.iter_mut().filter(|(witness, _)| witness.instance == by.instance) {
-            *seen = Some(gone);
+            *seen = Some(gone && seen.unwrap_or(true));
         }
     }
 
     /// Time for the next probe. One that comes too late by as long as a member has to answer shows that this process was
-    /// held up itself: it begins anew.
+    /// held up itself: it begins anew, and so do those that it asked.
     pub(crate) fn turn(&mut self, now: Time) {
-        let was_held_up = now.since(self.next) > self.pause * PROBES;
-        self.turns = if was_held_up { 0 } else { self.turns + 1 };
+        self.turns += 1;
+        if now.since(self.next) > self.patience() {
+            self.turns = 0;
+            self.witnesses.iter_mut().for_each(|(_, seen)| *seen = None);
+        }
         self.next = now + self.pause;
     }
 
-    /// Whether to probe again.
+    /// How long the member has to answer.
+    pub(crate) fn patience(&self) -> Duration {
+        self.pause * PROBES
+    }
+
+    /// Whether to probe again: as long as the look goes on, so that a process that comes back contradicts.
     pub(crate) fn probes(&self) -> bool {
-        !self.answered && self.turns < PROBES
+        !self.answered
     }
 
     /// Whether the member is gone, as far as this node can see itself.
@@ -188,8 +206,8 @@ impl Look {
         }
     }
 
-    /// What is to be done. `is_pair`: nobody but this node and the member is there.
-    pub(crate) fn verdict(&self, is_pair: bool, sabotage: Sabotage) -> Verdict {
+    /// What is to be done. `suffices`: there is nobody else to ask, and this look alone has to do.
+    pub(crate) fn verdict(&self, suffices: bool, sabotage: Sabotage) -> Verdict {
         let is_over = self.turns >= TURNS_MAX;
         match self.sight(sabotage) {
             Some(false) => return Verdict::Lives,
@@ -198,12 +216,16 @@ impl Look {
             Some(true) if !self.accuses => return if is_over { Verdict::Told } else { Verdict::Open },
             Some(true) => {}
         }
-        let says = |what| self.witnesses.iter().any(|(_, seen)| *seen == what);
-        if is_pair || sabotage.lacks(Rule::CrashHasTwoWitnesses) {
+        let count = |what| self.witnesses.iter().filter(|(_, seen)| *seen == what).count();
+        let missing = count(None);
+        // One who does not answer may have died in the same moment. Where most are silent, the network of this node is
+        // broken, and whoever agrees may share it.
+        let may_judge = missing == 0 || missing == 1 && self.witnesses.len() >= 3 && self.turns >= 2 * PROBES;
+        if suffices || sabotage.lacks(Rule::CrashHasTwoWitnesses) {
             Verdict::Crashed
-        } else if says(Some(false)) && !sabotage.lacks(Rule::OneWhoReachesItSuffices) {
+        } else if count(Some(false)) > 0 && !sabotage.lacks(Rule::OneWhoReachesItSuffices) {
             Verdict::Lives
-        } else if says(Some(true)) && (!says(None) || self.turns >= 2 * PROBES) {
+        } else if count(Some(true)) > 0 && may_judge {
             Verdict::Crashed
         } else if !is_over {
             Verdict::Open
@@ -219,16 +241,27 @@ impl Look {
 #[derive(Debug, Default)]
 pub(crate) struct Looks {
     looks: BTreeMap<u64, Look>,
+    /// When looks were begun because another member asked, of the last second.
+    asked: VecDeque<Time>,
 }
 
 impl Looks {
     /// Begins a look; `false` where there are too many.
-    pub(crate) fn insert(&mut self, number: u64, look: Look) -> bool {
-        let has_room = self.looks.len() < LOOKS_MAX;
+    pub(crate) fn insert(&mut self, now: Time, number: u64, look: Look, is_asked: bool) -> bool {
+        let has_room = self.looks.len() < LOOKS_MAX && (!is_asked || self.may_be_asked(now));
         if has_room {
+            self.asked.extend(is_asked.then_some(now));
             self.looks.insert(number, look);
         }
         has_room
+    }
+
+    fn may_be_asked(&mut self, now: Time) -> bool {
+        while self.asked.front().is_some_and(|begun| now.since(*begun) >= Duration::from_secs(1)) {
+            self.asked.pop_front();
+        }
+        let asked = self.looks.values().filter(|look| !look.accuses).count();
+        asked < ASKED_MAX && self.asked.len() < ASKED_PER_SECOND_MAX
     }
 
     pub(crate) fn get(&mut self, number: u64) -> Option<&mut Look> {
@@ -270,12 +303,12 @@ mod tests {
         Identity { addr, bump: 0, instance: InstanceId::new(number.into()) }
     }
 
-    /// A look of this node's own accord that has asked members 2 and 3.
+    /// A look of this node's own accord that has asked members 2, 3 and 4.
     fn look(sign: impl FnOnce(&mut Look), turns: u32) -> Look {
         let mut look = Look::new(member(1), Time::ZERO, Duration::from_millis(10));
         look.accuses = true;
         look.dialled(Time::ZERO, ConnId(1));
-        look.witnesses(|| vec![member(2), member(3)]);
+        look.witnesses(|| vec![member(2), member(3), member(4)]);
         sign(&mut look);
         (0..turns).for_each(|_| look.turn(look.next));
         look
@@ -293,21 +326,24 @@ mod tests {
             look.refused(Time::ZERO);
             look.answered();
         };
-        let table: [Row; 14] = [
+        let table: [Row; 17] = [
             (|_| {}, &[], 3, Verdict::Open),
             (|_| {}, &[], 4, Verdict::Unclear),
             (closed, &[], 0, Verdict::Unclear),
             (Look::accepted, &[], 3, Verdict::Open),
-            (Look::accepted, &[(2, true), (3, true)], 4, Verdict::Lives),
+            (Look::accepted, &[(2, true), (3, true), (4, true)], 4, Verdict::Lives),
             (refused, &[], 3, Verdict::Open),
             (refused, &[], 11, Verdict::Open),
             (refused, &[], 12, Verdict::Unclear),
-            (refused_but_answered, &[(2, true), (3, true)], 0, Verdict::Lives),
-            (refused, &[(2, true)], 7, Verdict::Open),
-            (refused, &[(2, true)], 8, Verdict::Crashed),
-            (refused, &[(2, true), (3, true)], 3, Verdict::Open),
-            (refused, &[(2, true), (3, true)], 4, Verdict::Crashed),
-            (refused, &[(2, true), (3, false)], 4, Verdict::Lives),
+            (refused_but_answered, &[(2, true), (3, true), (4, true)], 0, Verdict::Lives),
+            (refused, &[(2, true)], 11, Verdict::Open),
+            (refused, &[(2, true)], 12, Verdict::Unclear),
+            (refused, &[(2, true), (3, true)], 7, Verdict::Open),
+            (refused, &[(2, true), (3, true)], 8, Verdict::Crashed),
+            (refused, &[(2, true), (3, true), (4, true)], 3, Verdict::Open),
+            (refused, &[(2, true), (3, true), (4, true)], 4, Verdict::Crashed),
+            (refused, &[(2, true), (3, true), (4, false)], 4, Verdict::Lives),
+            (refused, &[(2, true), (3, false), (4, true), (3, true)], 4, Verdict::Lives),
         ];
         for (number, (sign, seen, turns, expected)) in table.into_iter().enumerate() {
             let mut look = look(sign, turns);
@@ -332,6 +368,35 @@ mod tests {
         assert_eq!(look.verdict(true, Sabotage::default()), Verdict::Open);
         (0..4).for_each(|_| look.turn(look.next));
         assert_eq!(look.verdict(true, Sabotage::default()), Verdict::Crashed);
+    }
+
+    #[test]
+    fn what_others_saw_before_this_process_was_held_up_is_asked_again() {
+        let mut look = look(|look| look.refused(Time::ZERO), 3);
+        (2..=4).for_each(|witness| look.witnessed(member(witness), true));
+        look.turn(look.next + Duration::from_millis(41));
+        assert_eq!(look.witnesses(Vec::new).len(), 3);
+        (0..4).for_each(|_| look.turn(look.next));
+        assert_eq!(look.verdict(false, Sabotage::default()), Verdict::Open);
+    }
+
+    /// Goal: what others ask for is bounded, at once and by time, and leaves room for what this node sees itself.
+    #[test]
+    fn looks_on_request_are_bounded_and_leave_room_for_others() {
+        let look = || Look::new(member(1), Time::ZERO, Duration::from_millis(10));
+        let mut looks = Looks::default();
+        let begun = (0..100).filter(|&number| looks.insert(Time::ZERO, number, look(), true)).count();
+        assert_eq!(begun, ASKED_MAX);
+        let begun = (100..200).filter(|&number| looks.insert(Time::ZERO, number, look(), false)).count();
+        assert_eq!(begun, LOOKS_MAX - ASKED_MAX);
+        let mut looks = Looks::default();
+        let mut one_by_one = |now, number| {
+            let has_begun = looks.insert(now, number, look(), true);
+            looks.remove(number);
+            has_begun
+        };
+        assert_eq!((0..100).filter(|&number| one_by_one(Time::ZERO, number)).count(), ASKED_PER_SECOND_MAX);
+        assert!(one_by_one(Time::ZERO + Duration::from_secs(1), 100));
     }
 
     #[test]

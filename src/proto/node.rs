@@ -494,7 +494,7 @@ impl Node {
         self.members_gone(&mut gone);
         if has_changed {
             self.end_looks_at_the_gone();
-            self.choose_watchers_soon();
+            self.choose_watchers_anew();
         }
         if self.known_as != self.cx.me() {
             self.known_as = self.cx.me();
@@ -530,6 +530,7 @@ impl Node {
     fn rejoined(&mut self) {
         tracing::warn!(identity = ?self.cx.me(), "the others had declared this node down; it is back");
         self.end_looks();
+        self.unwatch_dialled();
         for scope in self.scopes.values_mut() {
             scope.rejoined(&mut self.cx);
         }
@@ -572,10 +573,15 @@ impl Node {
         if self.you_are_down.len() < PER_SECOND_MAX && identity.addr != self.cx.me().addr {
             self.you_are_down.push_back(now);
             self.cx.stats.you_are_down_sent += 1;
-            let mut message = Vec::new();
             let bump = self.cx.membership.bump_at(identity.addr);
-            encode(&mut message, &Message::YouAreDown(identity, bump));
-            self.transmits.push_messages(&self.cx.head, self.cx.membership.me(), identity.addr, &message);
+            self.send_alone(identity.addr, &Message::YouAreDown(identity, bump));
         }
+    }
+
+    /// Sends a message at once in a datagram of its own, whatever else there is to say.
+    fn send_alone(&mut self, to: SocketAddr, message: &Message) {
+        let mut bytes = Vec::new();
+        encode(&mut bytes, message);
+        self.transmits.push_messages(&self.cx.head, self.cx.membership.me(), to, &bytes);
     }
 }

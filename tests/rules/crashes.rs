@@ -77,6 +77,20 @@ fn one_who_reaches_nobody_accuses_nobody() {
     needs(Rule::UnwellAccusesNobody, unwell);
 }
 
+/// Goal: two members that share a broken network do not accuse those whom neither of them reaches.
+/// Method: two of five nodes can't reach the other three. They reach each other, and see the same.
+#[test]
+fn two_who_reach_nobody_else_accuse_nobody() {
+    needs(Rule::UnwellAccusesNobody, |sabotage| {
+        let mut cluster = watching(sabotage, &["a", "b", "c", "d", "e"]);
+        for other in [C, D, NodeIdx(4)] {
+            [A, B].into_iter().for_each(|from| reject_all(&mut cluster, from, other));
+        }
+        cluster.run_for(secs(2));
+        no_crash(&cluster)
+    });
+}
+
 /// Goal: two members behind the same broken line do not bring down one that the others reach.
 /// Method: two of four nodes can't reach a third one. The fourth one can.
 #[test]

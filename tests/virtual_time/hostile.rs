@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use haulout::proto::wire::{Head, TAIL_BYTES, seal};
+use haulout::proto::wire::{Head, Hello, Message, Purpose, TAIL_BYTES, seal};
 use haulout::proto::{
-    Birth, ChildEvent, Command, ConnId, InstanceId, Node, Output, Reply, RequestId, RunId, ScopeId, ScopeSetup, Stats,
-    StreamEvent, Time,
+    Birth, ChildEvent, Command, ConnId, Identity, InstanceId, Node, Output, Reply, RequestId, RunId, ScopeId,
+    ScopeSetup, Stats, StreamEvent, Time, placement,
 };
 use haulout::{ChildState, Config, Event, Kind, Outcome, Security, Which};
 use haulout_sim::random::Random;
@@ -285,6 +285,13 @@ impl Lone {
 
     /// Somebody dials and sends these frames.
     fn dialled_with(&mut self, frames: &[&[u8]]) {
+        let conn = self.held_with(frames);
+        self.node.handle_stream(self.now, conn, StreamEvent::Closed);
+        self.drain();
+    }
+
+    /// Somebody dials, sends these frames and keeps the stream open.
+    fn held_with(&mut self, frames: &[&[u8]]) -> ConnId {
         self.streams += 1;
         let conn = ConnId::accepted(self.streams);
         let from = SocketAddr::from(([10, 0, 0, 1], 40_000));
@@ -293,8 +300,11 @@ impl Lone {
             self.node.handle_stream(self.now, conn, StreamEvent::Frame(frame));
             self.drain();
         }
-        self.node.handle_stream(self.now, conn, StreamEvent::Closed);
-        self.drain();
+        conn
+    }
+
+    fn standing_streams(&self) -> usize {
+        self.node.sizes().into_iter().find(|size| size.name == "standing streams").expect("it is counted").len
     }
 
     /// Its child runs, and it still starts and stops others.
@@ -369,6 +379,32 @@ fn streams_of_random_frames_are_closed_and_counted() {
     lone.dialled_with(&[&vec![0; 1 << 20]]);
     assert_eq!(lone.closed, 501);
     assert!(refused(lone.node.stats()) >= 501);
+    lone.assert_works();
+}
+
+/// Goal: nobody can take up streams for ever by asking to be watched.
+/// Method: one says that it is a member and dials 100 standing streams: one of them is kept. When it is declared down, none
+/// is, and it gets no other.
+#[test]
+fn one_standing_stream_is_kept_of_each_member_and_none_of_others() {
+    let watched = Identity { addr: SocketAddr::from(([10, 0, 0, 1], 7946)), bump: 0, instance: InstanceId::new(5) };
+    let mut hello = Vec::new();
+    Head::new("haulout").begin(&mut hello, &[]);
+    let mut hello = postcard::to_extend(&watched, hello).expect("an identity can be written");
+    let (cluster, placement) = ("haulout".into(), placement::fingerprint());
+    let message = Message::Hello(Hello { cluster, placement, name: "anybody".into(), purpose: Purpose::Watch });
+    hello = postcard::to_extend(&message, hello).expect("a Hello can be written");
+    seal(&mut hello, 0);
+    let mut lone = Lone::new();
+    for _ in 0..100 {
+        lone.held_with(&[&hello]);
+    }
+    assert_eq!((lone.node.active().len(), lone.standing_streams(), lone.closed), (1, 1, 99));
+    lone.run_for(60);
+    assert_eq!((lone.node.active().len(), lone.standing_streams()), (0, 0));
+    let refused = lone.node.stats().watches_refused;
+    lone.held_with(&[&hello]);
+    assert_eq!((lone.standing_streams(), lone.node.stats().watches_refused), (0, refused + 1));
     lone.assert_works();
 }
 

@@ -1,7 +1,6 @@
 //! Membership: deaths are final, identities change only when they must, and healthy nodes are left alone.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use haulout::proto::{Command, InstanceId, Time};
 use haulout::{Event, MemberInfo};
@@ -120,20 +119,18 @@ fn deaths_are_real(facts: &Facts<'_>) -> Result<(), Violation> {
 /// Whoever is said to have crashed has ended, or two members (or the only other one) could neither open a stream to it nor
 /// hear it, for faults, and nobody who was asked could. That it is stopped, slow or cut off excuses nothing by itself, nor does a firewall.
 fn crashed_processes_have_ended(facts: &Facts<'_>) -> Result<(), Violation> {
-    /// A look, and what those who help with it have to say, takes less in every profile.
-    const LOOK_MAX: Duration = Duration::from_secs(5);
     /// How many others are asked.
     const WITNESSES: usize = 3;
     for Told { at, node, by, event } in &facts.told {
         let Event::MemberCrashed(MemberInfo { instance, name, .. }) = event else { continue };
         let Some(life) = facts.life(*instance).filter(|life| life.to.is_none_or(|to| to > *at)) else { continue };
-        let is_lost_to = |observer| facts.is_lost_to(observer, life.node, *at - LOOK_MAX, *at);
+        let is_lost_to = |observer| facts.is_lost_to(observer, life.node, *at - facts.bounds.look, *at);
         let others: Vec<NodeIdx> = facts.living(*at).filter(|other| ![life.node, *node].contains(other)).collect();
         let is_pair = !facts.sees_another(*by, *instance, *at);
         let has_witness = is_pair || others.iter().any(|&other| is_lost_to(other));
         // Among so few, each was asked.
-        let is_contradicted =
-            others.len() <= WITNESSES && others.iter().any(|&other| !facts.touched(other, *at - LOOK_MAX, *at));
+        let is_contradicted = others.len() <= WITNESSES
+            && others.iter().any(|&other| !facts.touched(other, *at - facts.bounds.look, *at));
         if !is_lost_to(*node) || !has_witness || is_contradicted {
             let detail = format!("{name} ({instance}) is said to have crashed, and its process lives");
             return Err(Violation::safety("crashes-are-real", *at, detail).on(*node));

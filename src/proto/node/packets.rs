@@ -110,7 +110,7 @@ impl Node {
 
     /// A frame may have been queued under an identity that its sender has renewed since. Frames come in order from one
     /// process, so it is that instance all the same; of a datagram this can't be known.
-    fn present_identity(&self, sender: Identity, is_stream: bool) -> Identity {
+    pub(super) fn present_identity(&self, sender: Identity, is_stream: bool) -> Identity {
         let present = self.cx.membership.identity_of(sender.instance);
         present.filter(|present| is_stream && present.bump > sender.bump).unwrap_or(sender)
     }
@@ -289,7 +289,7 @@ impl Node {
         match self.cx.links.expect(self.cx.now, conn) {
             Expect::Messages => self.take_packet(from, bytes, true),
             Expect::Hello => self.take_hello(conn, from, bytes),
-            Expect::Welcome { purpose } => self.take_welcome(conn, from, bytes, purpose),
+            Expect::Welcome { purpose, meant } => self.take_welcome(conn, from, bytes, purpose, meant),
             Expect::Farewell => self.take_farewell(conn, bytes),
             Expect::Nothing => {}
         }
@@ -324,16 +324,16 @@ impl Node {
         } else if hello.placement != placement::fingerprint() {
             Some(Refusal::Placement)
         } else if hello.purpose == Purpose::Watch {
-            let is_full = !self.cx.links.has_room_to_watch();
-            self.cx.stats.watches_refused += u64::from(is_full);
-            is_full.then_some(Refusal::Full)
+            let is_taken = self.may_watch(sender);
+            self.cx.stats.watches_refused += u64::from(!is_taken);
+            (!is_taken).then_some(Refusal::Full)
         } else {
             let taken = self.holder_of(&hello.name, sender);
             taken.filter(|_| hello.purpose == Purpose::Join).map(|holder| Refusal::Name(hello.name.clone(), holder))
         };
         let mut frame = self.cx.frame();
         if let Some(refusal) = refusal {
-            if refusal != Refusal::Full {
+            if hello.purpose != Purpose::Watch {
                 tracing::warn!(%from, name = %hello.name, ?refusal, "refused a node");
             }
             encode(&mut frame, &Message::Refuse(refusal));
@@ -360,9 +360,19 @@ impl Node {
         mine.into_iter().chain(others).find(|addr| *addr != sender.addr)
     }
 
-    fn take_welcome(&mut self, conn: ConnId, from: SocketAddr, bytes: &[u8], purpose: Purpose) {
+    fn take_welcome(
+        &mut self,
+        conn: ConnId,
+        from: SocketAddr,
+        bytes: &[u8],
+        purpose: Purpose,
+        meant: Option<InstanceId>,
+    ) {
         let now = self.cx.now;
         match self.first_message(from, bytes) {
+            Some((sender, Message::Welcome(_))) if purpose == Purpose::Watch && meant != Some(sender.instance) => {
+                self.watch_failed(conn);
+            }
             Some((sender, Message::Welcome(welcome))) => {
                 self.cx.links.greeted(conn, sender.instance, &mut self.cx.stats);
                 if sender.addr == self.cx.me().addr {
@@ -371,7 +381,7 @@ impl Node {
                     self.cx.membership.handle_welcome(now, sender, &welcome.table, &mut self.cx.stats);
                 }
             }
-            Some((_, Message::Refuse(Refusal::Full))) => self.watch_failed(conn),
+            Some((_, Message::Refuse(_))) if purpose == Purpose::Watch => self.watch_failed(conn),
             Some((_, Message::Refuse(refusal))) => {
                 let reason = self.explain(&refusal);
                 tracing::warn!(seed = %from, %reason, "a node refused this one");

@@ -2,7 +2,10 @@
 //! end looks at the member at the other end.
 //!
 //! A standing stream carries nothing after its handshake and costs nothing while both live. That it ends is a reason to look
-//! and no more; what a look needs to find is said in [`looks`](crate::proto::looks).
+//! and no more; what a look needs to find is said in [`looks`](crate::proto::looks). What looks say and hear goes in datagrams
+//! of their own: on a stream it would be refused or held up together with what they test.
+//!
+//! May not: decide what the signs prove, or what a death means to children.
 
 use std::time::Duration;
 
@@ -12,7 +15,7 @@ use super::Node;
 use crate::info::Event;
 use crate::proto::hash::fmix64;
 use crate::proto::links::Ended;
-use crate::proto::looks::{Look, Verdict};
+use crate::proto::looks::{Look, PROBES, Verdict};
 use crate::proto::outbox::encode;
 use crate::proto::scope::member_info;
 use crate::proto::shared::Alarm;
@@ -24,37 +27,55 @@ use crate::proto::{ConnId, Identity, InstanceId, Output, StreamEvent, Time, Wake
 const WATCHERS: usize = 3;
 /// How long after a change of the members watchers are chosen again: once for many changes.
 const CHOICE_PAUSE: Duration = Duration::from_millis(200);
-/// How long after a watcher could not be reached, or had no room, it is tried again.
-const RETRY: Duration = Duration::from_secs(5);
+/// How long after a watcher could not be reached, had no room or was soon lost again, it is tried again; twice as long after
+/// each further failure, up to the second, so that a port that can never be reached costs nearly nothing.
+const RETRY_MIN: Duration = Duration::from_secs(5);
+const RETRY_MAX: Duration = Duration::from_secs(300);
+/// A standing stream that stood for so long was no failure.
+const STOOD: Duration = Duration::from_secs(30);
 /// How long a member has to answer a look, at least: far longer than any round trip of a data centre, and than a process is
 /// usually kept from running.
 const PATIENCE_MIN: Duration = Duration::from_millis(25);
 
 /// When watchers are chosen next, if they are.
 #[derive(Debug, Default)]
-pub(super) struct Choice(Option<Time>);
+pub(super) struct Choice {
+    at: Option<Time>,
+    /// After how many choices in a row a watcher was missing.
+    failures: u32,
+}
 
 impl Node {
     /// Watchers are chosen again after this time, if not before.
-    pub(super) fn choose_watchers_in(&mut self, after: Duration) {
+    fn choose_watchers_in(&mut self, after: Duration) {
         let at = self.cx.now + after;
-        if self.choice.0.is_none_or(|planned| at < planned) {
-            self.choice = Choice(Some(at));
+        if self.choice.at.is_none_or(|planned| at < planned) {
+            self.choice.at = Some(at);
             self.cx.set_timer(after, Wakeup::Stream, Alarm::Watch);
         }
     }
 
-    /// The members have changed.
-    pub(super) fn choose_watchers_soon(&mut self) {
+    /// The members have changed, or a stream has stood: what failed before says nothing any more.
+    pub(super) fn choose_watchers_anew(&mut self) {
+        self.choice.failures = 0;
         self.choose_watchers_in(CHOICE_PAUSE);
+    }
+
+    /// A watcher is missing. What fails of one choice is one failure.
+    fn choose_watchers_later(&mut self) {
+        if self.choice.at.is_none() {
+            let after = RETRY_MIN.saturating_mul(1 << self.choice.failures.min(16)).min(RETRY_MAX);
+            self.choice.failures = self.choice.failures.saturating_add(1);
+            self.choose_watchers_in(after);
+        }
     }
 
     /// Dials the watchers that are missing, and lets go those that are no longer chosen.
     pub(super) fn choose_watchers(&mut self) {
-        if self.choice.0.is_none_or(|at| at > self.cx.now) {
+        if self.choice.at.is_none_or(|at| at > self.cx.now) {
             return;
         }
-        self.choice = Choice(None);
+        self.choice.at = None;
         let wanted = self.watchers_of(self.cx.me().instance);
         let streams: Vec<_> = self.cx.links.watches().collect();
         for &(conn, peer) in &streams {
@@ -87,16 +108,26 @@ impl Node {
 
     /// Ends a standing stream so that nobody makes anything of it.
     fn unwatch(&mut self, conn: ConnId) {
-        let mut frame = self.cx.frame();
-        encode(&mut frame, &Message::Unwatch);
-        seal(&mut frame, 0);
-        self.cx.outputs.push_back(Output::Frame { conn, bytes: frame });
+        if self.cx.links.takes_frames(conn) {
+            let mut frame = self.cx.frame();
+            encode(&mut frame, &Message::Unwatch);
+            seal(&mut frame, 0);
+            self.cx.outputs.push_back(Output::Frame { conn, bytes: frame });
+        }
         self.cx.links.close(conn, &mut self.cx.outputs);
+    }
+
+    /// The others had declared this node down and closed its streams. Where word of that was lost, one would seem to stand
+    /// for ever.
+    pub(super) fn unwatch_dialled(&mut self) {
+        for (conn, _) in self.cx.links.watches().collect::<Vec<_>>() {
+            self.unwatch(conn);
+        }
     }
 
     /// This node leaves: nobody has to look at it.
     pub(super) fn unwatch_all(&mut self) {
-        for conn in self.cx.links.open_watches() {
+        for conn in self.cx.links.all_watches() {
             self.unwatch(conn);
         }
         self.end_looks();
@@ -112,30 +143,51 @@ impl Node {
         if !is_farewell {
             self.cx.stats.refused_malformed += 1;
         }
-        self.cx.links.close(conn, &mut self.cx.outputs);
-        self.choose_watchers_in(RETRY);
+        self.watch_failed(conn);
+    }
+
+    /// Whether this node watches a member that has dialled it for that. Only one stream of each counts, the latest.
+    pub(super) fn may_watch(&mut self, watched: Identity) -> bool {
+        let watched = self.present_identity(watched, true);
+        let is_member = self.admit(watched);
+        self.follow_membership();
+        if is_member {
+            self.cx.links.close_watches_from(watched.instance, &mut self.cx.outputs);
+        }
+        is_member && self.cx.links.has_room_to_watch()
     }
 
     /// A stream has ended, however.
     pub(super) fn stream_ended(&mut self, ended: Option<Ended>) {
         match ended {
-            Some(Ended { peer, purpose: Purpose::Watch, was_open: true }) => {
-                self.cx.stats.watches_lost += 1;
-                if let Some(member) = self.cx.membership.identity_of(peer) {
-                    self.look_at(member, None);
-                }
-                self.choose_watchers_soon();
-            }
-            Some(Ended { purpose: Purpose::Watch, .. }) => self.choose_watchers_in(RETRY),
-            Some(Ended { peer, .. }) => self.stream_lost(peer),
+            Some(ended) if ended.purpose == Purpose::Watch => self.watch_ended(ended),
+            Some(ended) => self.stream_lost(ended.peer),
             None => {}
         }
     }
 
-    /// A watcher has no room, or is not the one that was meant.
+    fn watch_ended(&mut self, ended: Ended) {
+        if ended.was_open {
+            self.cx.stats.watches_lost += 1;
+            if let Some(member) = self.cx.membership.identity_of(ended.peer) {
+                self.look_at(member, None);
+            }
+        }
+        let has_stood = ended.was_open && self.cx.now.since(ended.used) >= STOOD;
+        match ended.was_dialled {
+            true if has_stood => self.choose_watchers_anew(),
+            true => self.choose_watchers_later(),
+            // Its other end chooses.
+            false => {}
+        }
+    }
+
+    /// A watcher has no room, is not the one that was meant, or wants no more.
     pub(super) fn watch_failed(&mut self, conn: ConnId) {
-        self.cx.links.close(conn, &mut self.cx.outputs);
-        self.choose_watchers_in(RETRY);
+        let ended = self.cx.links.close(conn, &mut self.cx.outputs);
+        if ended.is_some_and(|ended| ended.was_dialled) {
+            self.choose_watchers_later();
+        }
     }
 
     /// Looks at a member, of its own accord or because another member asks.
@@ -147,14 +199,15 @@ impl Node {
             Some(number) => number,
             None => {
                 let number = self.cx.rng.next_u64();
-                let pause = self.patience() / 4;
-                if !self.looks.insert(number, Look::new(suspect, self.cx.now, pause)) {
+                let pause = self.patience() / PROBES;
+                let look = Look::new(suspect, self.cx.now, pause);
+                if !self.looks.insert(self.cx.now, number, look, asker.is_some()) {
                     self.cx.stats.refused_limit += 1;
                     return;
                 }
                 self.cx.stats.looks += 1;
                 self.try_port(number);
-                self.cx.send(suspect, &Message::Probe(number));
+                self.send_alone(suspect.addr, &Message::Probe(number));
                 self.cx.set_timer(pause, Wakeup::Membership, Alarm::Look(number));
                 number
             }
@@ -172,12 +225,23 @@ impl Node {
         self.judge(number);
     }
 
-    /// How long a member has to answer: a tenth of what a probe of SWIM has, which also pays for detours; more where round
-    /// trips are long, as the opening of streams shows. What Asks take says nothing: in a bulk it is the time that members
-    /// need for it.
+    /// How long a member has to answer: a tenth of what a probe of SWIM has, which also pays for detours. More where round
+    /// trips are long, as the opening of streams shows: four times the shortest; twice the longest, but not much more for
+    /// it, since one packet lost makes it a second. What Asks take says nothing: in a bulk it is the time that members need
+    /// for it. Where nobody else can contradict, as long as SWIM gives a member that may be slow.
     fn patience(&self) -> Duration {
         let probe_rtt = self.cx.config.profile.probe_rtt();
-        (probe_rtt / 10).max(PATIENCE_MIN).max(self.cx.links.slowest_watch() * 2).min(probe_rtt)
+        if self.is_pair() {
+            return probe_rtt;
+        }
+        let usual = (probe_rtt / 10).max(PATIENCE_MIN);
+        let (shortest, longest) = self.cx.links.watch_round_trips();
+        usual.max(shortest * 4).max((longest * 2).min(usual * 4)).min(probe_rtt)
+    }
+
+    /// Whether nobody but this node and one other is there.
+    fn is_pair(&self) -> bool {
+        self.cx.membership.active().len() == 1
     }
 
     fn try_port(&mut self, number: u64) {
@@ -219,7 +283,7 @@ impl Node {
         look.turn(now);
         let (pause, suspect, probes) = (look.pause, look.suspect, look.probes());
         if probes {
-            self.cx.send(suspect, &Message::Probe(number));
+            self.send_alone(suspect.addr, &Message::Probe(number));
         }
         self.cx.set_timer(pause, Wakeup::Membership, Alarm::Look(number));
         self.ask_witnesses(number);
@@ -230,17 +294,17 @@ impl Node {
     fn ask_witnesses(&mut self, number: u64) {
         let sabotage = self.cx.sabotage;
         let look = self.looks.get(number).filter(|look| look.wants_witnesses(sabotage));
-        let Some(suspect) = look.map(|look| look.suspect) else { return };
-        let watchers = self.watchers_of(suspect.instance);
+        let Some((suspect, is_first)) = look.map(|look| (look.suspect, look.has_no_witness())) else { return };
+        let watchers = if is_first { self.watchers_of(suspect.instance) } else { Vec::new() };
         let Some(look) = self.looks.get(number) else { return };
         for witness in look.witnesses(|| watchers) {
             self.cx.stats.witnesses_asked += 1;
-            self.cx.send(witness, &Message::Look(number, suspect));
+            self.send_alone(witness.addr, &Message::Look(number, suspect));
         }
     }
 
     pub(super) fn take_probe(&mut self, from: Identity, number: u64) {
-        self.cx.send(from, &Message::Echo(number));
+        self.send_alone(from.addr, &Message::Echo(number));
     }
 
     pub(super) fn take_echo(&mut self, from: Identity, number: u64) {
@@ -253,7 +317,7 @@ impl Node {
     /// Another member wants to know what this node sees of a third.
     pub(super) fn take_look(&mut self, from: Identity, number: u64, suspect: Identity) {
         if suspect == self.cx.me() {
-            self.cx.send(from, &Message::Looked(number, false));
+            self.send_alone(from.addr, &Message::Looked(number, false));
         } else {
             self.look_at(suspect, Some((from, number)));
         }
@@ -270,29 +334,32 @@ impl Node {
     /// Tells what was seen to those who asked, and ends a look that has a verdict.
     fn judge(&mut self, number: u64) {
         let sabotage = self.cx.sabotage;
-        let is_pair = self.cx.membership.active().len() == 1;
+        let is_pair = self.is_pair();
         let Some(look) = self.looks.get(number) else { return };
         let suspect = look.suspect;
+        // It may have begun when there were more, and been less patient.
+        let suffices = is_pair && look.patience() >= self.cx.config.profile.probe_rtt();
+        let verdict = look.verdict(suffices, sabotage);
         if let Some(gone) = look.sight(sabotage) {
             for (asker, request) in look.take_askers() {
-                self.cx.send(asker, &Message::Looked(request, gone));
+                self.send_alone(asker.addr, &Message::Looked(request, gone));
             }
         }
-        let verdict = look.verdict(is_pair, sabotage);
         match verdict {
             Verdict::Open => return,
             Verdict::Lives => self.cx.stats.looks_alive += 1,
             Verdict::Unclear => self.cx.stats.looks_unclear += 1,
             Verdict::Told | Verdict::Crashed => {}
         }
-        tracing::debug!(member = ?suspect, ?verdict, ?look, "looked at a member");
+        tracing::debug!(member = ?suspect, ?verdict, look = ?self.looks.get(number), "looked at a member");
         self.end_look(number);
         if verdict == Verdict::Crashed {
             self.declare_crashed(suspect);
         }
     }
 
-    /// Says that the process of a member has ended. SWIM spreads it like any other death.
+    /// Says that the process of a member has ended. SWIM spreads it like any other death. If it lives after all, it hears of
+    /// it and joins again.
     fn declare_crashed(&mut self, member: Identity) {
         let scopes = self.scopes.values();
         let told: Vec<_> = scopes
@@ -302,6 +369,7 @@ impl Node {
             self.cx.stats.crashes_declared += 1;
             told.into_iter().for_each(|(scope, info)| self.cx.event(scope, Event::MemberCrashed(info)));
             self.follow_membership();
+            self.tell_down(member);
         }
     }
 
