@@ -29,7 +29,8 @@ pub struct Config {
     pub name: Option<String>,
     /// The address for UDP and TCP. Port 0 takes a free one. Default: `127.0.0.1:0`.
     pub bind: SocketAddr,
-    /// The address under which others reach this node. Needed where `bind` is unspecified (`0.0.0.0`) or behind NAT.
+    /// The address under which others reach this node. Needed where `bind` is unspecified (`0.0.0.0`) or behind NAT. It
+    /// must end at the process itself, not at a proxy that may restart without it: its port refusing is a sign of death.
     /// Port 0 means the bound port. Default (`None`): the bound address.
     pub advertise: Option<SocketAddr>,
     /// Nodes to join through, `host:port`, resolved again at each try. Every node of a cluster lists the same ones;

@@ -253,7 +253,8 @@ pub enum Event {
     /// A member of the scope is up.
     MemberUp(MemberInfo),
     /// The process of a member has ended: its streams closed, its port refuses and it answers nothing, as this node and
-    /// another one see it. Told by those that found it out, and followed by `MemberDown` everywhere.
+    /// another one see it (in a cluster of two, as this node alone does). Told by those that found it out, and followed by
+    /// `MemberDown` everywhere.
     MemberCrashed(MemberInfo),
     /// A member of the scope is down, left, or was superseded by a restart at its address.
     MemberDown(MemberInfo),

@@ -65,7 +65,7 @@ pub enum Rule {
     CrashIsRefused,
     /// A member is taken for crashed only when a second one sees the same.
     CrashHasTwoWitnesses,
-    /// Whoever reaches nobody else accuses nobody.
+    /// Whoever hears nothing from those it asks accuses nobody: one of them may be missing, and only of three.
     UnwellAccusesNobody,
     /// A member that somebody still reaches is not taken for crashed.
     OneWhoReachesItSuffices,

@@ -164,7 +164,7 @@ counters! {
     watches_opened,
     /// Standing streams that ended without a word.
     watches_lost,
-    /// Standing streams that this node refused because it watches as many as it may.
+    /// Standing streams that this node refused: it watches as many as it may, or who dialled is down here.
     watches_refused,
     /// Members that this node looked at, because a standing stream ended or another member asked.
     looks,

@@ -248,7 +248,7 @@ pub enum Purpose {
     Messages,
     /// To join: the dialling node needs the table.
     Join,
-    /// To stand and carry nothing: that it ends is news of the process that dialled.
+    /// To stand and carry nothing: that it ends is news of either process to the other.
     Watch,
 }
 
@@ -270,7 +270,7 @@ pub enum Refusal {
     Placement,
     /// This name belongs to another live member, at this address.
     Name(String, std::net::SocketAddr),
-    /// It watches as many as it may.
+    /// It watches as many as it may, or not one that is down there.
     Full,
 }
 
