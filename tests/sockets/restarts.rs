@@ -14,8 +14,9 @@ async fn a_crashed_or_panicking_child_is_restarted_in_place_with_a_higher_epoch(
         cluster[0].supervisor.start_child(cluster.journal.spec(id, act)).await.unwrap();
     }
     until("both have come up at last", async || {
-        let running = cluster.journal.running();
-        require(running.len() == 3, || format!("{running:?} run"))
+        // A run that is about to fail runs too.
+        let runs = ["fails", "panics"].map(|id| cluster.journal.runs_of(id).len());
+        require(runs == [3, 3] && cluster.journal.running().len() == 3, || format!("{runs:?} runs"))
     })
     .await;
     cluster.quiet(&["well", "fails", "panics"]).await;
