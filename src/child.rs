@@ -331,7 +331,7 @@ impl ChildSpec {
     }
 
     /// Lets the child run only on nodes that have all of these labels, with these values, in its scope
-    /// ([`ScopeBuilder::label`](crate::ScopeBuilder::label)). Default: none, so that any node that knows its kind may.
+    /// (`ScopeBuilder::label`). Default: none, so that any node that knows its kind may.
     /// While no live node has them the child is [`Unplaced`](crate::Unplaced). Of a label that is named twice the last
     /// value counts.
     ///
