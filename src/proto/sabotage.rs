@@ -35,7 +35,7 @@ pub enum Rule {
     RetryAsks,
     /// A claim told by gossip never blocks a start.
     ClaimsAreHints,
-    /// A Temporary child never yields.
+    /// A Temporary child yields to nobody who only wants to run it.
     TemporaryStays,
     /// A run yields to a later one that is known to run.
     YieldToLaterRun,
