@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::SpecError;
@@ -134,8 +135,37 @@ impl Serialize for ChildId {
 
 impl<'de> Deserialize<'de> for ChildId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let bytes = Bytes::deserialize(deserializer)?;
-        ChildId::new(&bytes).map_err(serde::de::Error::custom)
+        deserializer.deserialize_bytes(IdVisitor)
+    }
+}
+
+/// Reads an id where it stands, as ids are read more often than anything else.
+struct IdVisitor;
+
+impl<'de> Visitor<'de> for IdVisitor {
+    type Value = ChildId;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "1 to {NAME_BYTES_MAX} bytes")
+    }
+
+    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<ChildId, E> {
+        ChildId::new(bytes).map_err(E::custom)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ChildId, E> {
+        self.visit_bytes(text.as_bytes())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<ChildId, A::Error> {
+        let mut bytes = Vec::new();
+        while let Some(byte) = seq.next_element()? {
+            bytes.push(byte);
+            if bytes.len() > NAME_BYTES_MAX {
+                break;
+            }
+        }
+        self.visit_bytes(&bytes)
     }
 }
 
@@ -176,8 +206,22 @@ impl fmt::Debug for Kind {
 
 impl<'de> Deserialize<'de> for Kind {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Kind::new(text).map_err(serde::de::Error::custom)
+        deserializer.deserialize_str(KindVisitor)
+    }
+}
+
+/// Reads a kind where it stands.
+struct KindVisitor;
+
+impl Visitor<'_> for KindVisitor {
+    type Value = Kind;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a text of 1 to {NAME_BYTES_MAX} bytes")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Kind, E> {
+        Kind::new(text).map_err(E::custom)
     }
 }
 

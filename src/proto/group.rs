@@ -7,12 +7,14 @@
 //!
 //! May not: read a clock, know who is alive, or decide where anything runs.
 
+pub mod bucket_map;
 pub mod records;
 pub mod replica;
 pub mod seen;
 pub mod trie;
 
+pub use bucket_map::BucketMap;
 pub use records::{ChildKey, Claim, ClaimState, Desired, MemberRecord, Owned, OwnedKey};
-pub use replica::{Merge, Record, Replica};
+pub use replica::{Key, Merge, Record, Replica};
 pub use seen::{Ranges, Seen};
 pub use trie::SumTrie;

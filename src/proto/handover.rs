@@ -4,8 +4,10 @@
 //! New children, moves, failover, drain and healing are this one mechanism. What gossip says of who runs what is a
 //! hint here; safety rests on the answers alone.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::time::Duration;
+
+use smallvec::SmallVec;
 
 use super::group::{ChildKey, Owned, OwnedKey, Record};
 use super::outbox::encode;
@@ -58,9 +60,9 @@ pub(crate) struct Round {
     /// Whether it counts among those that ask at once.
     is_counted: bool,
     attempt: u32,
-    sent: VecDeque<(u32, Time)>,
+    sent: SmallVec<[(u32, Time); 2]>,
     /// Who has answered Free, and until when that counts.
-    frees: BTreeMap<InstanceId, Time>,
+    frees: SmallVec<[(InstanceId, Time); 2]>,
     /// Who ran the child until it answered Free: it waits to hear who runs it next.
     pub(crate) predecessor: Option<InstanceId>,
     /// Whether those that claim the child were asked since the last attempt, because all others had permitted it.
@@ -70,6 +72,19 @@ pub(crate) struct Round {
 impl Round {
     fn sent_at(&self, attempt: u32) -> Option<Time> {
         self.sent.iter().find(|(sent, _)| *sent == attempt).map(|(_, at)| *at)
+    }
+
+    /// Until when a member's Free counts.
+    fn free_until(&self, instance: InstanceId) -> Option<Time> {
+        let place = self.frees.binary_search_by_key(&instance, |(member, _)| *member).ok()?;
+        Some(self.frees[place].1)
+    }
+
+    fn take_free(&mut self, instance: InstanceId, until: Time) {
+        match self.frees.binary_search_by_key(&instance, |(member, _)| *member) {
+            Ok(place) => self.frees[place].1 = self.frees[place].1.max(until),
+            Err(place) => self.frees.insert(place, (instance, until)),
+        }
     }
 }
 
@@ -91,14 +106,14 @@ impl Scope {
             life,
             is_counted,
             attempt: 0,
-            sent: VecDeque::new(),
-            frees: BTreeMap::new(),
+            sent: SmallVec::new(),
+            frees: SmallVec::new(),
             predecessor: None,
             are_claimers_asked: false,
         };
         child.local = Local::Waiting(Box::new(round));
-        self.waiting.insert(key.clone());
-        self.unstable.insert(key.clone());
+        self.waiting.put(key.clone(), ());
+        self.unstable.put(key.clone(), ());
         if cx.sabotage.lacks(Rule::Ask) {
             self.start_run(cx, key);
         } else if is_counted {
@@ -171,7 +186,7 @@ impl Scope {
             if self.try_to_start(cx, key, has_asked) {
                 return;
             }
-        } else if self.foreign_claims(key).is_empty() {
+        } else if !self.is_claimed_elsewhere(key) {
             self.end_challenge(key);
             return;
         }
@@ -192,14 +207,16 @@ impl Scope {
     /// Members without a valid Free; those that claim the child only when all others have one.
     fn whom_to_ask(&mut self, cx: &Shared, key: &ChildKey) -> Vec<Identity> {
         let now = cx.now;
-        let claimers: BTreeSet<_> = self.foreign_claims(key).into_iter().map(|(instance, ..)| instance).collect();
         let Some(round) = self.round_of(key) else { return Vec::new() };
-        let frees = round.frees.clone();
-        let lacking = |identity: &&Identity| frees.get(&identity.instance).is_none_or(|until| *until <= now);
+        let lacking = |identity: &&Identity| round.free_until(identity.instance).is_none_or(|until| until <= now);
         let mut all: Vec<Identity> = cx.membership.active().values().filter(lacking).copied().collect();
         if cx.sabotage.lacks(Rule::AskAll) {
             all.retain(|identity| self.may_own(key, identity.instance));
         }
+        if !self.is_claimed_elsewhere(key) {
+            return all;
+        }
+        let claimers: BTreeSet<_> = self.foreign_claims(key).map(|(instance, _)| instance).collect();
         let (last, first): (Vec<_>, Vec<_>) = all.into_iter().partition(|id| claimers.contains(&id.instance));
         // Members that are excused anyway must not keep the claimers from being asked.
         let are_excused = || self.are_excused(cx, key, &first.iter().map(|id| id.instance).collect::<Vec<_>>());
@@ -207,8 +224,7 @@ impl Scope {
     }
 
     fn claimers(&self, cx: &Shared, key: &ChildKey) -> Vec<Identity> {
-        let claims = self.foreign_claims(key);
-        claims.into_iter().filter_map(|(instance, ..)| cx.membership.identity_of(instance)).collect()
+        self.foreign_claims(key).filter_map(|(instance, _)| cx.membership.identity_of(instance)).collect()
     }
 
     fn send_asks(&mut self, cx: &mut Shared, key: &ChildKey, targets: &[Identity]) {
@@ -218,9 +234,9 @@ impl Scope {
         let spec = Some(record.value.spec.clone()).filter(|spec| spec.payload_bytes() <= INLINE_SPEC_BYTES_MAX);
         let Some(round) = self.round_of(key) else { return };
         round.attempt = round.attempt.saturating_add(1);
-        round.sent.push_back((round.attempt, now));
+        round.sent.push((round.attempt, now));
         if round.sent.len() > ATTEMPTS_KEPT {
-            round.sent.pop_front();
+            round.sent.remove(0);
         }
         let (round, attempt) = (round.number, round.attempt);
         let ask = ScopeMessage::Ask(Ask { key: key.clone(), life, birth, over, spec, round, attempt, run });
@@ -266,7 +282,7 @@ impl Scope {
     /// A member is gone. A Free that it gave may stay; if it gave none, what it knew may have changed everything.
     pub(crate) fn void_round_unless_free(&mut self, cx: &mut Shared, key: &ChildKey, gone: &BTreeSet<InstanceId>) {
         let Some(round) = self.round_of(key) else { return };
-        let is_void = gone.iter().any(|instance| !round.frees.contains_key(instance));
+        let is_void = gone.iter().any(|instance| round.free_until(*instance).is_none());
         if is_void && !cx.sabotage.lacks(Rule::DownVoidsRound) {
             self.begin_round(cx, key);
         } else {
@@ -285,14 +301,14 @@ impl Scope {
             return false;
         }
         let before = round.frees.len();
-        round.frees.retain(|_, until| *until > now);
+        round.frees.retain(|(_, until)| *until > now);
         cx.stats.frees_expired += (before - round.frees.len()) as u64;
         let mut silent: Vec<_> =
-            active.keys().filter(|instance| !round.frees.contains_key(instance)).copied().collect();
+            active.keys().copied().filter(|instance| round.free_until(*instance).is_none()).collect();
         if cx.sabotage.lacks(Rule::AskAll) {
             silent.retain(|instance| self.may_own(key, *instance));
         }
-        if cx.sabotage.lacks(Rule::ClaimsAreHints) && !self.foreign_claims(key).is_empty() {
+        if cx.sabotage.lacks(Rule::ClaimsAreHints) && self.is_claimed_elsewhere(key) {
             return false;
         }
         if cx.sabotage.lacks(Rule::OnlyAnswersCount) && may_excuse {
@@ -325,11 +341,10 @@ impl Scope {
     /// Members that answer nothing at all for `confirm_timeout` do not hold up a child that they do not claim.
     fn are_excused(&self, cx: &Shared, key: &ChildKey, silent: &[InstanceId]) -> bool {
         let Some(timeout) = cx.config.confirm_timeout else { return false };
-        let claims = self.foreign_claims(key);
         silent.iter().all(|instance| {
             let since = cx.peers.get(instance).and_then(|peer| peer.unanswered_since);
             since.is_some_and(|since| cx.now.since(since) >= timeout)
-                && !claims.iter().any(|(claimer, ..)| claimer == instance)
+                && !self.foreign_claims(key).any(|(claimer, _)| claimer == *instance)
         })
     }
 
@@ -345,14 +360,14 @@ impl Scope {
                 life,
                 is_counted: false,
                 attempt: 0,
-                sent: VecDeque::new(),
-                frees: BTreeMap::new(),
+                sent: SmallVec::new(),
+                frees: SmallVec::new(),
                 predecessor: None,
                 are_claimers_asked: false,
             };
             run.challenge = Some(Box::new(round));
             cx.stats.challenges += 1;
-            self.unstable.insert(key.clone());
+            self.unstable.put(key.clone(), ());
             self.ask_again(cx, key, number);
         }
     }
@@ -474,7 +489,7 @@ impl Scope {
             // Not removed: until what replaced it is here too, this may be the last copy of either.
             Life::Replaced => {
                 if let Some(round) = self.round_of(key).filter(|round| round.number == answer.round) {
-                    round.frees.remove(&from.instance);
+                    round.frees.retain(|(member, _)| *member != from.instance);
                 }
                 self.settle_dirty(cx);
                 return;
@@ -508,14 +523,13 @@ impl Scope {
         }
         let rtt = cx.now.since(sent);
         cx.rtt = if cx.sites.fires(Site::ForgetRtt) { RTT_GUESS } else { (cx.rtt * 7 + rtt) / 8 };
-        let known = round.frees.entry(from.instance).or_insert(until);
-        *known = (*known).max(until);
+        round.take_free(from.instance, until);
         self.void_claims(cx, key, from.instance);
         if matches!(self.children.get(key).map(|child| &child.local), Some(Local::Waiting(_))) {
             if !self.try_to_start(cx, key, false) {
                 self.ask_claimers_last(cx, key);
             }
-        } else if self.foreign_claims(key).is_empty() {
+        } else if !self.is_claimed_elsewhere(key) {
             self.end_challenge(key);
         }
     }

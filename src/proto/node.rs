@@ -51,6 +51,8 @@ pub struct Node {
     cx: Shared,
     scopes: BTreeMap<ScopeId, Scope>,
     transmits: Transmits,
+    /// A SWIM packet and a datagram while they are put together.
+    scratch: (Vec<u8>, Vec<u8>),
     leaving: Option<Leaving>,
     has_left: bool,
     you_are_down: VecDeque<Time>,
@@ -122,6 +124,7 @@ impl Node {
             cx,
             scopes: BTreeMap::new(),
             transmits: Transmits::default(),
+            scratch: Default::default(),
             leaving: None,
             has_left: false,
             you_are_down: VecDeque::new(),

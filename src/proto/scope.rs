@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::group::{ChildKey, Claim, ClaimState, Desired, MemberRecord, Merge, Owned, OwnedKey, Record, Replica};
+use super::group::{BucketMap, ChildKey, Claim, ClaimState, Desired, MemberRecord, Merge, Owned, OwnedKey, Record, Replica};
 use super::handover::{AskPace, Round};
 use super::hash::fmix64;
 use super::placement::Candidate;
@@ -56,11 +56,11 @@ pub(crate) struct Scope {
     /// The members by name: more than one only where a name is held twice.
     names: BTreeMap<Arc<str>, BTreeSet<InstanceId>>,
     /// Every child that is desired or runs here.
-    pub(crate) children: BTreeMap<ChildKey, Child>,
+    pub(crate) children: BucketMap<ChildKey, Child>,
     /// Those for which this node collects permissions.
-    pub(crate) waiting: BTreeSet<ChildKey>,
+    pub(crate) waiting: BucketMap<ChildKey, ()>,
     /// Those that are neither idle nor simply running here: the safety net looks at them.
-    pub(crate) unstable: BTreeSet<ChildKey>,
+    pub(crate) unstable: BucketMap<ChildKey, ()>,
     pub(crate) runs: BTreeMap<RunId, ChildKey>,
     pub(crate) rounds: u32,
     /// Rounds that have not asked yet, in the order in which they may.
@@ -74,11 +74,11 @@ pub(crate) struct Scope {
     startup: Vec<ChildSpec>,
     /// Calls that wait for this node to settle, in the order in which they came.
     queued: BTreeMap<RequestId, Command>,
-    directs: BTreeMap<ChildKey, Direct>,
+    directs: BucketMap<ChildKey, Direct>,
     direct_tokens: u32,
     finds: BTreeMap<u64, Find>,
     find_tokens: u64,
-    watchers: BTreeMap<ChildKey, Vec<RequestId>>,
+    watchers: BucketMap<ChildKey, Vec<RequestId>>,
     /// Calls that wait for acknowledgements or for a run, with their child.
     waits: BTreeMap<RequestId, ChildKey>,
     exchanges: Exchanges,
@@ -118,9 +118,9 @@ impl Scope {
             members: BTreeMap::new(),
             candidates: Vec::new(),
             names: BTreeMap::new(),
-            children: BTreeMap::new(),
-            waiting: BTreeSet::new(),
-            unstable: BTreeSet::new(),
+            children: BucketMap::default(),
+            waiting: BucketMap::default(),
+            unstable: BucketMap::default(),
             runs: BTreeMap::new(),
             rounds: 0,
             to_ask: VecDeque::new(),
@@ -130,11 +130,11 @@ impl Scope {
             settling: Some(Settling::new(cx.now)),
             startup: setup.children,
             queued: BTreeMap::new(),
-            directs: BTreeMap::new(),
+            directs: BucketMap::default(),
             direct_tokens: 0,
             finds: BTreeMap::new(),
             find_tokens: 0,
-            watchers: BTreeMap::new(),
+            watchers: BucketMap::default(),
             waits: BTreeMap::new(),
             exchanges: Exchanges::default(),
             dirty: Vec::new(),
@@ -212,7 +212,7 @@ impl Scope {
             cx.send_scoped(identity, self.id, put);
         }
         self.exchange_status(cx, identity);
-        for key in self.waiting.clone() {
+        for key in self.waiting.keys().cloned().collect::<Vec<_>>() {
             self.ask_newcomer(cx, &key, identity);
         }
         if cx.is_small() {
@@ -235,7 +235,7 @@ impl Scope {
             self.forget_member(cx, instance);
             self.peer_lost(cx, instance);
         }
-        for key in self.waiting.clone() {
+        for key in self.waiting.keys().cloned().collect::<Vec<_>>() {
             self.void_round_unless_free(cx, &key, gone);
         }
     }
@@ -627,27 +627,32 @@ impl Scope {
 
     /// The clock jumped, or this node is new to the others: every permission is void.
     pub(crate) fn void_all_rounds(&mut self, cx: &mut Shared) {
-        for key in self.waiting.clone() {
+        for key in self.waiting.keys().cloned().collect::<Vec<_>>() {
             self.begin_round(cx, &key);
         }
     }
 
     /// The live claims of others on a child.
-    pub(crate) fn foreign_claims(&self, key: &ChildKey) -> Vec<(InstanceId, Dot, Arc<Claim>)> {
-        let mut claims = self.claims(key);
-        claims.retain(|(instance, _, claim)| *instance != self.me && claim.is_live());
-        claims
+    pub(crate) fn foreign_claims(&self, key: &ChildKey) -> impl Iterator<Item = (InstanceId, &Claim)> {
+        self.claims(key).filter(|(instance, claim)| *instance != self.me && claim.is_live())
+    }
+
+    /// Whether another node says that it runs a child.
+    pub(crate) fn is_claimed_elsewhere(&self, key: &ChildKey) -> bool {
+        self.foreign_claims(key).next().is_some()
+    }
+
+    /// What is filed under a child by those that claim it.
+    fn claim_records(&self, key: &ChildKey) -> impl Iterator<Item = (&OwnedKey, &Record<Owned>)> {
+        self.owned.from(&OwnedKey::first_claim(key)).take_while(|(owned, _)| owned.order(key).is_eq())
     }
 
     /// Every claim on a child.
-    pub(crate) fn claims(&self, key: &ChildKey) -> Vec<(InstanceId, Dot, Arc<Claim>)> {
-        self.owned
-            .range(OwnedKey::claims(key))
-            .filter_map(|(key, record)| match &record.value {
-                Owned::Claim(claim) => Some((key.instance(), record.dot, claim.clone())),
-                Owned::Member(_) => None,
-            })
-            .collect()
+    pub(crate) fn claims(&self, key: &ChildKey) -> impl Iterator<Item = (InstanceId, &Claim)> {
+        self.claim_records(key).filter_map(|(key, record)| match &record.value {
+            Owned::Claim(claim) => Some((key.instance(), &**claim)),
+            Owned::Member(_) => None,
+        })
     }
 
     /// What is replicated of a child.

@@ -6,7 +6,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::group::{ChildKey, Claim, ClaimState, Desired, Owned, OwnedKey, Record};
+use smallvec::SmallVec;
+
+use super::group::{ChildKey, Claim, ClaimState, Desired, Key, Owned, OwnedKey, Record};
 use super::handover::Round;
 use super::scope::{Scope, nanos};
 use super::shared::{Alarm, FANOUT_MAX, Shared};
@@ -91,6 +93,19 @@ pub(crate) struct Run {
     duplicate_since: Option<Time>,
 }
 
+/// What matters of another node's claim on a child that runs here.
+struct Rival {
+    is_running: bool,
+    epoch: Epoch,
+    since_ms: u64,
+}
+
+impl Rival {
+    fn of(claim: &Claim) -> Self {
+        Rival { is_running: claim.state == ClaimState::Running, epoch: claim.epoch, since_ms: claim.since_ms }
+    }
+}
+
 impl Scope {
     /// Brings what this node does with a child in line with what is desired and who should run it.
     pub(crate) fn reconcile(&mut self, cx: &mut Shared, key: &ChildKey) {
@@ -130,11 +145,12 @@ impl Scope {
 
     /// A Temporary child is never moved, so there is nothing to ask for while somebody runs it.
     fn stays_elsewhere(&self, key: &ChildKey, spec: &Spec) -> bool {
-        spec.restart == Restart::Temporary && !self.foreign_claims(key).is_empty()
+        spec.restart == Restart::Temporary && self.is_claimed_elsewhere(key)
     }
 
     fn reconcile_run(&mut self, cx: &mut Shared, key: &ChildKey, life: Option<(Dot, Arc<Spec>)>, is_owner: bool) {
-        let foreign = self.foreign_claims(key);
+        let foreign: SmallVec<[_; 2]> =
+            self.foreign_claims(key).map(|(instance, claim)| (instance, Rival::of(claim))).collect();
         let now = cx.now;
         let wall_ms = cx.wall_ms();
         let Some(Local::Active(run)) = self.children.get_mut(key).map(|child| &mut child.local) else { return };
@@ -162,7 +178,7 @@ impl Scope {
             return;
         }
         if run.duplicate_since.is_none() {
-            let running = foreign.iter().map(|(.., claim)| claim.since_ms).min().unwrap_or(wall_ms);
+            let running = foreign.iter().map(|(_, rival)| rival.since_ms).min().unwrap_or(wall_ms);
             cx.stats.claim_conflicts += u64::from(is_owner);
             let ago = Duration::from_millis(wall_ms.saturating_sub(running));
             run.duplicate_since = Some((now - ago).max(run.started));
@@ -171,7 +187,7 @@ impl Scope {
         let is_superseded = !cx.sabotage.lacks(Rule::YieldToLaterRun)
             && foreign
                 .iter()
-                .any(|(instance, _, claim)| claim.state == ClaimState::Running && (claim.epoch, *instance) > mine);
+                .any(|(instance, rival)| rival.is_running && (rival.epoch, *instance) > mine);
         if is_superseded && run.phase != Phase::Backoff {
             // A Temporary child yields to nobody who only wants to run it, but to a run that there is: two would stay.
             // Whoever holds the epoch of this run may have been fenced off already: the later run is the one to keep
@@ -234,7 +250,7 @@ impl Scope {
             value.run = start.epoch.run;
         }
         self.runs.insert(start.run, key.clone());
-        self.unstable.insert(key.clone());
+        self.unstable.put(key.clone(), ());
         cx.stats.starts += 1;
         cx.outputs.push_back(Output::StartChild(start));
         self.write_claim(cx, key, ClaimState::Starting);
@@ -250,7 +266,7 @@ impl Scope {
                 run.phase = Phase::Stopping;
                 run.challenge = None;
                 cx.outputs.push_back(Output::StopChild { run: run.run, shutdown: run.spec.shutdown });
-                self.unstable.insert(key.clone());
+                self.unstable.put(key.clone(), ());
                 self.write_claim(cx, key, ClaimState::Stopping);
             }
         }
@@ -406,7 +422,7 @@ impl Scope {
         run.phase = Phase::Backoff;
         let id = run.run;
         cx.stats.backoffs += 1;
-        self.unstable.insert(key.clone());
+        self.unstable.put(key.clone(), ());
         cx.event(self.id, Event::ChildBackoff { id: key.id().clone(), delay });
         cx.set_timer(delay, Wakeup::Backoff, Alarm::Backoff(self.id, key.clone(), id));
         self.write_claim(cx, key, ClaimState::Backoff);
@@ -487,7 +503,7 @@ impl Scope {
 
     /// The safety net for this scope: children that are in no stable state, and a slice of the others.
     pub(crate) fn sync(&mut self, cx: &mut Shared) {
-        for key in self.unstable.clone() {
+        for key in self.unstable.keys().cloned().collect::<Vec<_>>() {
             self.mark(&key);
         }
         self.settle_dirty(cx);
@@ -512,12 +528,12 @@ impl Scope {
 
     /// The children of one audit: the last one, if there are more behind it, and those that are wrong.
     fn look_from(&self, from: Option<&ChildKey>) -> (Option<ChildKey>, Vec<ChildKey>, u64) {
-        use std::ops::Bound;
         let count = (AUDIT_SCORES_PER_SYNC / self.members.len().max(1)).clamp(1, AUDIT_PER_SYNC);
-        let range = (from.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
-        let mut records = self.desired.range(range).peekable();
+        let first = from.cloned().unwrap_or_else(|| ChildKey::first_at(0));
+        let mut records = self.desired.from(&first).peekable();
+        let children = self.children.from(&first).skip_while(|(key, _)| Some(*key) == from);
         let (mut last, mut wrong, mut looked_at) = (None, Vec::new(), 0);
-        for (index, (key, child)) in self.children.range(range).take(count).enumerate() {
+        for (index, (key, child)) in children.take(count).enumerate() {
             looked_at += 1;
             if index + 1 == count {
                 last = Some(key.clone());

@@ -1,7 +1,6 @@
 //! What is replicated: desired children, and what each member says of itself.
 
 use std::cmp::Ordering;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -91,9 +90,9 @@ impl OwnedKey {
         OwnedKey { position: child.hash, child: Some(child.id.clone()), instance }
     }
 
-    /// Every claim on a child.
-    pub fn claims(child: &ChildKey) -> RangeInclusive<OwnedKey> {
-        OwnedKey::claim(child, InstanceId::new(0))..=OwnedKey::claim(child, InstanceId::new(u64::MAX))
+    /// Not greater than any claim on a child.
+    pub fn first_claim(child: &ChildKey) -> OwnedKey {
+        OwnedKey::claim(child, InstanceId::new(0))
     }
 
     /// The record of an instance about itself.

@@ -1,10 +1,10 @@
 //! The replicated map: records under dots, merged by the rules R1 to R5 of the group protocol.
 
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
+use super::bucket_map::BucketMap;
 use super::seen::Seen;
 use super::trie::{self, SumTrie};
 use crate::proto::hash::fmix64 as mix;
@@ -85,7 +85,7 @@ pub struct Replica<K, V> {
     sabotage: Sabotage,
     next: u64,
     top: u64,
-    records: BTreeMap<K, Record<V>>,
+    records: BucketMap<K, Record<V>>,
     seen: Seen,
     trie: SumTrie,
     pull: Option<OpenPull>,
@@ -112,7 +112,7 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
             sabotage,
             next: 1,
             top: 0,
-            records: BTreeMap::new(),
+            records: BucketMap::default(),
             seen: Seen::default(),
             trie: SumTrie::default(),
             pull: None,
@@ -134,9 +134,9 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
         self.records.iter()
     }
 
-    /// The records of a range of keys.
-    pub fn range(&self, keys: impl std::ops::RangeBounds<K>) -> impl Iterator<Item = (&K, &Record<V>)> {
-        self.records.range(keys)
+    /// The records from a key on, ordered by position.
+    pub fn from<'a>(&'a self, key: &K) -> impl Iterator<Item = (&'a K, &'a Record<V>)> + use<'a, K, V> {
+        self.records.from(key)
     }
 
     /// The number of records.
@@ -189,12 +189,14 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
         let dot = Dot { writer: self.me, n: self.next };
         self.next += 1;
         self.top += 1;
-        let over = self.take(&key).map(|old| old.dot).filter(|_| !self.sabotage.lacks(Rule::OverReplaced));
         self.seen.insert(dot);
         let birth = if self.sabotage.lacks(Rule::BirthAboveTop) { dot.n } else { self.top };
+        let replaced = self.records.get(&key).map(|old| old.dot);
+        let over = replaced.filter(|_| !self.sabotage.lacks(Rule::OverReplaced));
         let record = Record { dot, birth, over, value };
-        self.insert(key.clone(), record);
-        &self.records[&key]
+        let Some(replaced) = replaced else { return self.insert(key, record) };
+        self.trie.add(key.position(), hash(&key, dot).wrapping_sub(hash(&key, replaced)));
+        self.records.put(key, record)
     }
 
     /// Writes a record whose dot was agreed on beforehand, unless it was ever seen.
@@ -277,12 +279,13 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
         self.top = self.top.max(birth.min(BIRTH_MAX));
     }
 
-    fn insert(&mut self, key: K, record: Record<V>) {
+    fn insert(&mut self, key: K, record: Record<V>) -> &Record<V> {
         self.trie.add(key.position(), hash(&key, record.dot));
-        self.records.insert(key, record);
-        if self.trie.is_crowded(self.records.len()) {
-            self.trie.grow(self.records.iter().map(|(key, record)| (key.position(), hash(key, record.dot))));
+        if self.trie.is_crowded(self.records.len() + 1) {
+            let records = self.records.iter().map(|(key, record)| (key.position(), hash(key, record.dot)));
+            self.trie.grow(records.chain([(key.position(), hash(&key, record.dot))]));
         }
+        self.records.push(key, record)
     }
 
     fn take(&mut self, key: &K) -> Option<Record<V>> {
@@ -332,7 +335,7 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
     }
 
     fn within(&self, (first, last): (u64, u64)) -> impl Iterator<Item = (&K, &Record<V>)> {
-        self.records.range(K::first_at(first)..).take_while(move |(key, _)| key.position() <= last)
+        self.records.from(&K::first_at(first)).take_while(move |(key, _)| key.position() <= last)
     }
 
     /// R5, step 3: lists a span from `first` on, with the bodies that `theirs` does not cover, until `weigh` says

@@ -192,7 +192,7 @@ impl Scope {
     /// Whether a child that ran here need not be waited for: nobody wants it, nobody can
     /// run it, or somebody else has claimed a later run.
     fn is_handed_over(&self, key: &ChildKey, epoch: Epoch) -> bool {
-        let has_successor = || self.foreign_claims(key).iter().any(|(.., claim)| claim.epoch > epoch);
+        let has_successor = || self.foreign_claims(key).any(|(_, claim)| claim.epoch > epoch);
         self.desired.get(key).is_none() || self.owner(key).is_none() || has_successor()
     }
 }

@@ -449,8 +449,7 @@ impl Node {
 
     /// Puts everything that is to be said into packets.
     pub(super) fn flush(&mut self) {
-        let mut swim = Vec::new();
-        let mut packet = Vec::with_capacity(DATAGRAM_BYTES_MAX);
+        let (mut swim, mut packet) = std::mem::take(&mut self.scratch);
         while let Some(to) = self.cx.membership.poll_packet(&mut swim) {
             self.cx.head.begin(&mut packet, &swim);
             if !self.has_left {
@@ -466,6 +465,7 @@ impl Node {
             }
             self.cx.outbox.recycle(batch);
         }
+        self.scratch = (swim, packet);
     }
 
     /// Fills the room that foca left: first the roots of a few scopes, then rumours.

@@ -1,12 +1,12 @@
 //! What users ask of a scope, and how it is made sure that it reaches who must act on it.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Command, Scope};
 use crate::child::{ChildId, ChildSpec};
 use crate::error::{StartError, TerminateError, Unavailable, UpdateError, WaitError};
+use crate::proto::few::Few;
 use crate::proto::group::{ChildKey, Desired, Record};
 use crate::proto::handover::RELAY_FROM_ATTEMPT;
 use crate::proto::shared::{ASK_RETRY_MAX, Alarm, FANOUT_MAX, Shared};
@@ -27,8 +27,8 @@ pub(super) struct Direct {
     dot: Dot,
     /// `None`: the record itself, as it stands. Otherwise its removal, with the remover's highest birth.
     removal: Option<u64>,
-    pending: BTreeSet<InstanceId>,
-    acked: BTreeSet<InstanceId>,
+    pending: Few,
+    acked: Few,
     tries: u32,
     /// Who is to be told after so many acknowledgements.
     waits: Option<(RequestId, usize, Reply)>,
@@ -40,7 +40,7 @@ pub(super) struct Find {
     request: RequestId,
     key: ChildKey,
     purpose: Purpose,
-    pending: BTreeSet<InstanceId>,
+    pending: Few,
 }
 
 /// What is to be done with a child that is found.
@@ -214,7 +214,7 @@ impl Scope {
         record: Option<Record<Desired>>,
     ) {
         let Some(find) = self.finds.get_mut(&token).filter(|find| find.key == key) else { return };
-        find.pending.remove(&from.instance);
+        find.pending.remove(from.instance);
         let is_last = find.pending.is_empty();
         if let Some(record) = record {
             let (dot, birth) = (record.dot, record.birth);
@@ -239,7 +239,7 @@ impl Scope {
         let key = find.key;
         self.take_delete(cx, &key, dot, birth);
         let birth = self.desired.top();
-        let others: BTreeSet<_> = self.members.keys().copied().filter(|instance| *instance != self.me).collect();
+        let others: Few = self.members.keys().copied().filter(|instance| *instance != self.me).collect();
         cx.spread(self.id, ScopeMessage::Del { key: key.clone(), dot, birth, direct: false });
         let waits = Some((find.request, replicated, Reply::Terminated(Ok(()))));
         self.send_direct(cx, &key, dot, Some(birth), others, waits);
@@ -267,7 +267,7 @@ impl Scope {
             self.search(cx, request, key, Purpose::Wait);
             return;
         }
-        self.watchers.entry(key.clone()).or_default().push(request);
+        self.watchers.get_or_insert_with(&key, Vec::new).push(request);
         self.waits.insert(request, key.clone());
         self.tell_watchers(cx, &key);
     }
@@ -277,14 +277,14 @@ impl Scope {
         let owner = self.owner(key);
         let Some(removed) = self.desired.remove(key) else { return };
         let (dot, birth) = (removed.dot, self.desired.top());
-        let mut direct: BTreeSet<InstanceId> =
-            self.foreign_claims(key).into_iter().map(|(instance, ..)| instance).collect();
+        let mut direct: Few =
+            self.foreign_claims(key).map(|(instance, _)| instance).collect();
         direct.extend(owner.filter(|owner| *owner != self.me));
         self.add_witnesses(cx, &mut direct, waits.as_ref().map_or(0, |(_, count, _)| *count));
         self.desired_changed(cx, key.clone(), Some(removed));
         let del = |direct| ScopeMessage::Del { key: key.clone(), dot, birth, direct };
         let others: Vec<_> =
-            cx.membership.active().values().filter(|identity| !direct.contains(&identity.instance)).copied().collect();
+            cx.membership.active().values().filter(|identity| !direct.contains(identity.instance)).copied().collect();
         if cx.membership.active().len() <= FANOUT_MAX {
             cx.outbox.push_to_all(others.into_iter(), self.id, del(false));
         }
@@ -295,8 +295,8 @@ impl Scope {
     fn send_desired(&mut self, cx: &mut Shared, key: &ChildKey, waits: (RequestId, usize, Reply)) {
         let Some(record) = self.desired.get(key) else { return };
         let dot = record.dot;
-        let mut direct: BTreeSet<InstanceId> =
-            self.foreign_claims(key).into_iter().map(|(instance, ..)| instance).collect();
+        let mut direct: Few =
+            self.foreign_claims(key).map(|(instance, _)| instance).collect();
         direct.extend(self.owner(key).filter(|owner| *owner != self.me));
         self.add_witnesses(cx, &mut direct, waits.1);
         self.publish_desired(cx, key);
@@ -317,7 +317,7 @@ impl Scope {
     }
 
     /// Adds members until as many are told as have to acknowledge.
-    fn add_witnesses(&self, cx: &mut Shared, direct: &mut BTreeSet<InstanceId>, count: usize) {
+    fn add_witnesses(&self, cx: &mut Shared, direct: &mut Few, count: usize) {
         if direct.len() < count {
             for identity in cx.membership.sample(cx.membership.active().len()) {
                 if direct.len() >= count {
@@ -337,7 +337,7 @@ impl Scope {
         key: &ChildKey,
         dot: Dot,
         removal: Option<u64>,
-        pending: BTreeSet<InstanceId>,
+        pending: Few,
         waits: Option<(RequestId, usize, Reply)>,
     ) {
         let waits = match waits {
@@ -358,7 +358,7 @@ impl Scope {
         let token = self.direct_tokens;
         if let Some(older) = self
             .directs
-            .insert(key.clone(), Direct { token, dot, removal, pending, acked: BTreeSet::new(), tries: 0, waits })
+            .insert(key.clone(), Direct { token, dot, removal, pending, acked: Few::default(), tries: 0, waits })
             && let Some((request, _, reply)) = older.waits
         {
             // A later write took over; whoever has that one needs the earlier one no more.
@@ -371,10 +371,10 @@ impl Scope {
     pub(crate) fn repeat_direct(&mut self, cx: &mut Shared, key: &ChildKey, token: u32) {
         let Some(direct) = self.directs.get_mut(key).filter(|direct| direct.token == token) else { return };
         direct.tries += 1;
-        direct.pending.retain(|instance| cx.membership.identity_of(*instance).is_some());
+        direct.pending.retain(|instance| cx.membership.identity_of(instance).is_some());
         if direct.removal.is_none() && direct.tries > 1 {
             let owner = self.children.get(key).and_then(|child| child.owner);
-            direct.pending.extend(owner.filter(|owner| *owner != self.me && !direct.acked.contains(owner)));
+            direct.pending.extend(owner.filter(|owner| *owner != self.me && !direct.acked.contains(*owner)));
         }
         let message = match direct.removal {
             Some(birth) => Some(ScopeMessage::Del { key: key.clone(), dot: direct.dot, birth, direct: true }),
@@ -392,7 +392,7 @@ impl Scope {
             }
             return;
         };
-        let to: Vec<_> = direct.pending.iter().filter_map(|instance| cx.membership.identity_of(*instance)).collect();
+        let to: Vec<_> = direct.pending.iter().filter_map(|instance| cx.membership.identity_of(instance)).collect();
         let tries = direct.tries;
         cx.stats.directs_retried += u64::from(tries > 1);
         let others = u32::try_from(self.directs.len()).unwrap_or(u32::MAX);
@@ -418,7 +418,7 @@ impl Scope {
     /// A member has what it was told directly. An Ask for the life says so too.
     pub(crate) fn handle_ack(&mut self, cx: &mut Shared, from: InstanceId, key: &ChildKey, dot: Dot) {
         let Some(direct) = self.directs.get_mut(key).filter(|direct| direct.dot == dot) else { return };
-        if !direct.pending.remove(&from) {
+        if !direct.pending.remove(from) {
             return;
         }
         direct.acked.insert(from);

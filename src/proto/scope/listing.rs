@@ -52,7 +52,7 @@ impl Scope {
         let mut records = self.desired.iter().peekable();
         let mut owned = self.owned.iter().peekable();
         let mut children = Vec::with_capacity(self.children.len());
-        for (key, child) in &self.children {
+        for (key, child) in self.children.iter() {
             while records.next_if(|(other, _)| *other < key).is_some() {}
             let record = records.next_if(|(other, _)| *other == key).map(|(_, record)| record);
             while owned.next_if(|(other, _)| other.order(key).is_lt()).is_some() {}
@@ -111,7 +111,7 @@ impl Scope {
 
     /// Where a child runs.
     pub(super) fn locate(&self, key: &ChildKey) -> Option<Location> {
-        let (instance, claim) = best(self.owned.range(OwnedKey::claims(key)).filter_map(claim_of))?;
+        let (instance, claim) = best(self.claim_records(key).filter_map(claim_of))?;
         self.location(instance, claim)
     }
 
@@ -126,9 +126,8 @@ impl Scope {
     /// Where a child runs in the life that is held. A run of an earlier one may have another spec, and is about to
     /// stop; whoever adopts it says so in a new claim.
     fn locate_life(&self, key: &ChildKey, life: Dot) -> Option<Location> {
-        let mut claims = self.claims(key);
-        claims.retain(|(_, _, claim)| claim.life == life);
-        claims.iter().find_map(|(instance, _, claim)| self.location(*instance, claim))
+        let claims = self.claims(key).filter(|(_, claim)| claim.life == life);
+        claims.filter_map(|(instance, claim)| self.location(instance, claim)).next()
     }
 
     /// Answers those that wait for a child to run, and those whose child was terminated.

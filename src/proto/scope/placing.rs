@@ -38,7 +38,7 @@ impl Scope {
     pub(crate) fn place(&mut self, key: &ChildKey) {
         let Some(record) = self.desired.get(key) else { return };
         let owner = self.find_owner(key, &record.value.spec, record.dot);
-        self.children.entry(key.clone()).or_insert_with(Child::idle).owner = owner;
+        self.children.get_or_insert_with(key, Child::idle).owner = owner;
     }
 
     /// Whether a member is one of those that placement considers for a child.
@@ -78,9 +78,8 @@ impl Scope {
             return Vec::new();
         }
         self.claims(key)
-            .into_iter()
-            .filter(|(_, _, claim)| claim.state == ClaimState::Declined && claim.life == life)
-            .map(|(instance, ..)| instance)
+            .filter(|(_, claim)| claim.state == ClaimState::Declined && claim.life == life)
+            .map(|(instance, _)| instance)
             .collect()
     }
 
@@ -91,7 +90,7 @@ impl Scope {
         let present = changed.iter().filter_map(|instance| self.members.get(instance));
         let challengers: Vec<&Candidate> =
             present.filter(|member| member.is_candidate()).map(|member| &member.candidate).collect();
-        for (key, child) in &mut children {
+        for (key, child) in children.iter_mut() {
             // Nearly every child stays where it is, and for those nothing else is looked up.
             if challengers.is_empty() && self.declined.is_empty() && child.owner.is_some_and(|o| !changed.contains(&o))
             {
@@ -118,9 +117,8 @@ impl Scope {
     pub(crate) fn unplaced_reason(&self, key: &ChildKey, spec: &Spec, life: Dot) -> Unplaced {
         let declined = self
             .claims(key)
-            .into_iter()
-            .filter(|(_, _, claim)| claim.state == ClaimState::Declined && claim.life == life)
-            .find_map(|(_, _, claim)| claim.last_error.clone());
+            .filter(|(_, claim)| claim.state == ClaimState::Declined && claim.life == life)
+            .find_map(|(_, claim)| claim.last_error.clone());
         let mut knowing = self.members.values().filter(|member| member.knows(spec)).peekable();
         match declined {
             Some(error) => Unplaced::Declined(error),
