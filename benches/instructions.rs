@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use haulout::proto::group::replica::Record;
-use haulout::proto::group::{ChildKey, Desired, Replica};
+use haulout::proto::group::{BucketMap, ChildKey, Desired, Replica};
 use haulout::proto::placement::{Candidate, beats, owner};
 use haulout::proto::wire::{Message, ScopeMessage};
 use haulout::proto::{
@@ -69,9 +69,10 @@ fn record(number: usize, spec: &Arc<Spec>) -> (ChildKey, Record<Desired>) {
 fn merge(times: usize) {
     let spec = spec();
     let mut replica = Replica::new(InstanceId::new(1), Sabotage::default());
+    let mut shelf = BucketMap::default();
     for number in 0..times {
         let (key, record) = record(number, &spec);
-        black_box(replica.put(key, record));
+        black_box(replica.put(&mut shelf, key, record));
     }
 }
 
@@ -79,10 +80,11 @@ fn merge(times: usize) {
 fn merge_known(times: usize) {
     let spec = spec();
     let mut replica = Replica::new(InstanceId::new(1), Sabotage::default());
+    let mut shelf = BucketMap::default();
     let records: Vec<_> = (0..1_000).map(|number| record(number, &spec)).collect();
     for number in 0..times + records.len() {
         let (key, record) = records[number % records.len()].clone();
-        black_box(replica.put(key, record));
+        black_box(replica.put(&mut shelf, key, record));
     }
 }
 

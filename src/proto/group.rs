@@ -15,6 +15,6 @@ pub mod trie;
 
 pub use bucket_map::BucketMap;
 pub use records::{ChildKey, Claim, ClaimState, Desired, MemberRecord, Owned, OwnedKey};
-pub use replica::{Key, Merge, Record, Replica};
+pub use replica::{Key, Merge, Record, Replica, Shelf};
 pub use seen::{Ranges, Seen};
 pub use trie::SumTrie;

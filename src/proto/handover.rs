@@ -229,7 +229,7 @@ impl Scope {
 
     fn send_asks(&mut self, cx: &mut Shared, key: &ChildKey, targets: &[Identity]) {
         let now = cx.now;
-        let Some(record) = self.desired.get(key) else { return };
+        let Some(record) = self.children.record(key) else { return };
         let (life, birth, over, run) = (record.dot, record.birth, record.over, record.value.run);
         let spec = Some(record.value.spec.clone()).filter(|spec| spec.payload_bytes() <= INLINE_SPEC_BYTES_MAX);
         let Some(round) = self.round_of(key) else { return };
@@ -431,9 +431,9 @@ impl Scope {
             let record = Record { dot: ask.life, birth: ask.birth, over: ask.over, value };
             self.take_desired(cx, ask.key.clone(), record);
         }
-        if let Some(record) = self.desired.get(&ask.key)
+        if let Some(record) = self.children.record(&ask.key)
             && record.dot == ask.life
-            && let Some(value) = self.desired.value_mut(&ask.key)
+            && let Some(value) = self.children.value_mut(&ask.key)
         {
             value.run = value.run.max(ask.run);
         }
@@ -442,7 +442,7 @@ impl Scope {
     /// Answers an Ask, now or when the child that it waited for has stopped.
     pub(crate) fn answer(&mut self, cx: &mut Shared, key: &ChildKey, asker: &Asker, verdict: Verdict) {
         let Some(to) = cx.membership.identity_of(asker.instance) else { return };
-        let held = self.desired.get(key);
+        let held = self.children.record(key);
         let is_same = held.is_some_and(|record| record.dot == asker.asked);
         let is_over = !is_same && self.desired.seen().contains(asker.asked);
         let run = held.filter(|_| is_same).map_or(0, |record| record.value.run);
@@ -496,9 +496,9 @@ impl Scope {
             }
             Life::Gone(birth) => self.take_delete(cx, key, answer.asked, birth),
             Life::Fine => {
-                let held = self.desired.get(key).filter(|record| record.dot == answer.asked);
+                let held = self.children.record(key).filter(|record| record.dot == answer.asked);
                 if held.is_some_and(|record| record.value.run < answer.run)
-                    && let Some(value) = self.desired.value_mut(key)
+                    && let Some(value) = self.children.value_mut(key)
                 {
                     value.run = answer.run;
                 }
@@ -559,11 +559,11 @@ impl Scope {
         }
         let owned = OwnedKey::claim(key, instance);
         let is_live = |record: &&Record<Owned>| matches!(&record.value, Owned::Claim(claim) if claim.is_live());
-        let Some(dot) = self.owned.get(&owned).filter(is_live).map(|record| record.dot) else { return };
+        let Some(dot) = self.children.owned(&owned).filter(is_live).map(|record| record.dot) else { return };
         if let Some(round) = self.round_of(key) {
             round.predecessor = Some(instance);
         }
-        if let Some(removed) = self.owned.delete(&owned, dot, 0) {
+        if let Some(removed) = self.owned.delete(&mut self.children, &owned, dot, 0) {
             self.note_owned_gone(cx, &owned, &removed);
         }
     }

@@ -8,24 +8,28 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::group::{BucketMap, ChildKey, Claim, ClaimState, Desired, MemberRecord, Merge, Owned, OwnedKey, Record, Replica};
+use super::group::{
+    BucketMap, ChildKey, Claim, ClaimState, Desired, MemberRecord, Merge, Owned, OwnedKey, Record, Replica,
+};
 use super::handover::{AskPace, Round};
 use super::hash::fmix64;
 use super::placement::Candidate;
 use super::shared::{FANOUT_MAX, Shared};
-use super::supervision::{Child, Local};
+use super::supervision::Local;
 use super::wire::{ScopeMessage, Status};
 use super::{Command, Dot, Identity, InstanceId, Output, RequestId, Rule, RunId, ScopeId, ScopeSetup, Time};
 use crate::child::{ChildSpec, Spec};
 use crate::info::{Event, MemberInfo};
 
 mod calls;
+mod children;
 mod exchange;
 mod listing;
 mod placing;
 mod settling;
 
 use calls::{Direct, Find};
+use children::Children;
 use exchange::Exchanges;
 use settling::Settling;
 
@@ -55,8 +59,8 @@ pub(crate) struct Scope {
     candidates: Vec<(InstanceId, Candidate)>,
     /// The members by name: more than one only where a name is held twice.
     names: BTreeMap<Arc<str>, BTreeSet<InstanceId>>,
-    /// Every child that is desired or runs here.
-    pub(crate) children: BucketMap<ChildKey, Child>,
+    /// Their records, and every child that is desired or runs here.
+    pub(crate) children: Children,
     /// Those for which this node collects permissions.
     pub(crate) waiting: BucketMap<ChildKey, ()>,
     /// Those that are neither idle nor simply running here: the safety net looks at them.
@@ -118,7 +122,7 @@ impl Scope {
             members: BTreeMap::new(),
             candidates: Vec::new(),
             names: BTreeMap::new(),
-            children: BucketMap::default(),
+            children: Children::default(),
             waiting: BucketMap::default(),
             unstable: BucketMap::default(),
             runs: BTreeMap::new(),
@@ -179,7 +183,7 @@ impl Scope {
 
     /// What this node says of itself.
     pub(crate) fn my_record(&self) -> Option<&Record<Owned>> {
-        self.owned.get(&OwnedKey::member(self.me))
+        self.children.owned(&OwnedKey::member(self.me))
     }
 
     /// Changes what this node says of itself, and tells everybody.
@@ -192,7 +196,7 @@ impl Scope {
 
     fn write_member(&mut self, cx: &mut Shared, record: MemberRecord) {
         let key = OwnedKey::member(self.me);
-        let record = self.owned.write(key.clone(), Owned::Member(Arc::new(record))).clone();
+        let record = self.owned.write(&mut self.children, key.clone(), Owned::Member(Arc::new(record))).clone();
         self.note_member(cx, self.me, &record);
         self.publish_owned(cx, key, record);
     }
@@ -223,7 +227,7 @@ impl Scope {
     /// Instances are not active any more: what they said of themselves is void.
     pub(crate) fn members_down(&mut self, cx: &mut Shared, gone: &BTreeSet<InstanceId>) {
         let is_void = |writer| gone.contains(&writer) && !cx.sabotage.lacks(Rule::DownVoidsClaims);
-        let forgotten = self.owned.forget_writers(is_void);
+        let forgotten = self.owned.forget_writers(&mut self.children, is_void);
         for (key, record) in forgotten {
             self.note_owned_gone(cx, &key, &record);
         }
@@ -324,7 +328,7 @@ impl Scope {
             }
             ScopeMessage::Status(status) => self.handle_status(cx, from, status),
             ScopeMessage::Find(token, key) => {
-                let found = self.desired.get(&key).cloned();
+                let found = self.children.record(&key).cloned();
                 cx.send_scoped(from, self.id, ScopeMessage::Found(token, key, found));
             }
             ScopeMessage::Found(token, key, record) => self.handle_found(cx, from, token, key, record),
@@ -360,11 +364,11 @@ impl Scope {
             cx.stats.refused_limit += 1;
             return false;
         }
-        if self.desired.len() >= cx.config.limits.children_max && self.desired.get(&key).is_none() {
+        if self.children.desired() >= cx.config.limits.children_max && self.children.record(&key).is_none() {
             cx.stats.refused_limit += 1;
             return false;
         }
-        match self.desired.put(key.clone(), record) {
+        match self.desired.put(&mut self.children, key.clone(), record) {
             Merge::Ignored => {
                 cx.stats.puts_ignored_in_pull += 1;
                 false
@@ -384,14 +388,14 @@ impl Scope {
             return;
         }
         cx.stats.removed_unheld += u64::from(!self.desired.seen().contains(dot));
-        if let Some(removed) = self.desired.delete(key, dot, birth) {
+        if let Some(removed) = self.desired.delete(&mut self.children, key, dot, birth) {
             self.desired_changed(cx, key.clone(), Some(removed));
         }
     }
 
     /// The record of a child changed or went; `displaced` is what was held before.
     pub(crate) fn desired_changed(&mut self, cx: &mut Shared, key: ChildKey, displaced: Option<Record<Desired>>) {
-        let held = self.desired.get(&key);
+        let held = self.children.record(&key);
         let over = held.filter(|new| new.dot.writer != self.me).and_then(|new| new.over);
         cx.stats.replaced_over += u64::from(over.is_some() && over == displaced.as_ref().map(|old| old.dot));
         if let Some(old) = &displaced
@@ -439,11 +443,13 @@ impl Scope {
             cx.stats.refused_not_member += 1;
             return;
         }
-        if self.owned.len() >= cx.config.limits.children_max.saturating_mul(2) && self.owned.get(&key).is_none() {
+        if self.children.owned_len() >= cx.config.limits.children_max.saturating_mul(2)
+            && self.children.owned(&key).is_none()
+        {
             cx.stats.refused_limit += 1;
             return;
         }
-        match self.owned.put(key.clone(), record) {
+        match self.owned.put(&mut self.children, key.clone(), record) {
             Merge::Ignored => cx.stats.puts_ignored_in_pull += 1,
             Merge::Known | Merge::Lost => {}
             Merge::Won(displaced) => self.note_owned(cx, &key, displaced),
@@ -454,7 +460,7 @@ impl Scope {
         if dot.writer == key.instance()
             && dot.writer != self.me
             && cx.membership.identity_of(dot.writer).is_some()
-            && let Some(removed) = self.owned.delete_until(key, dot)
+            && let Some(removed) = self.owned.delete_until(&mut self.children, key, dot)
         {
             self.note_owned_gone(cx, key, &removed);
         }
@@ -462,7 +468,7 @@ impl Scope {
 
     /// A record that a member owns is new here, or has only ended what was held: its removal may have come before it.
     pub(crate) fn note_owned(&mut self, cx: &mut Shared, key: &OwnedKey, displaced: Option<Record<Owned>>) {
-        let Some(record) = self.owned.get(key).cloned() else {
+        let Some(record) = self.children.owned(key).cloned() else {
             return displaced.into_iter().for_each(|ended| self.note_owned_gone(cx, key, &ended));
         };
         match (&record.value, key.child()) {
@@ -474,11 +480,11 @@ impl Scope {
 
     /// The highest run of a life outlives the claim that told of it, so that epochs rise across a failover.
     fn note_run(&mut self, cx: &Shared, child: &ChildKey, claim: &Claim) {
-        let held = self.desired.get(child).filter(|record| record.birth == claim.epoch.birth);
+        let held = self.children.record(child).filter(|record| record.birth == claim.epoch.birth);
         let is_higher = held.is_some_and(|record| record.value.run < claim.epoch.run);
         if is_higher
             && !cx.sabotage.lacks(Rule::RunOutlivesClaim)
-            && let Some(value) = self.desired.value_mut(child)
+            && let Some(value) = self.children.value_mut(child)
         {
             value.run = claim.epoch.run;
         }
@@ -612,13 +618,7 @@ impl Scope {
         if !cx.sabotage.lacks(Rule::RejoinVoidsRounds) {
             self.void_all_rounds(cx);
         }
-        let mine: Vec<_> = self
-            .owned
-            .iter()
-            .filter(|(key, _)| key.instance() == self.me)
-            .map(|(key, record)| (key.clone(), record.clone()))
-            .collect();
-        for (key, record) in mine {
+        for (key, record) in self.children.owned_by(self.me) {
             self.publish_owned(cx, key, record);
         }
         self.resync_with_all(cx);
@@ -642,22 +642,14 @@ impl Scope {
         self.foreign_claims(key).next().is_some()
     }
 
-    /// What is filed under a child by those that claim it.
-    fn claim_records(&self, key: &ChildKey) -> impl Iterator<Item = (&OwnedKey, &Record<Owned>)> {
-        self.owned.from(&OwnedKey::first_claim(key)).take_while(|(owned, _)| owned.order(key).is_eq())
-    }
-
     /// Every claim on a child.
     pub(crate) fn claims(&self, key: &ChildKey) -> impl Iterator<Item = (InstanceId, &Claim)> {
-        self.claim_records(key).filter_map(|(key, record)| match &record.value {
-            Owned::Claim(claim) => Some((key.instance(), &**claim)),
-            Owned::Member(_) => None,
-        })
+        self.children.claims(key).filter_map(|(instance, record)| Some((instance, record.value.claim()?)))
     }
 
     /// What is replicated of a child.
     pub(crate) fn life(&self, key: &ChildKey) -> Option<(Dot, u64, Arc<Spec>, u32)> {
-        let record = self.desired.get(key)?;
+        let record = self.children.record(key)?;
         Some((record.dot, record.birth, record.value.spec.clone(), record.value.run))
     }
 
@@ -684,7 +676,8 @@ impl Scope {
         if self.desired.seen().len() <= DEAD_WRITERS_MAX {
             return;
         }
-        let live: BTreeSet<InstanceId> = self.desired.iter().map(|(_, record)| record.dot.writer).collect();
+        let live: BTreeSet<InstanceId> =
+            self.children.iter().filter_map(|(_, entry)| Some(entry.record.as_ref()?.dot.writer)).collect();
         let startup: BTreeSet<InstanceId> = self.startup.iter().map(|spec| self.startup_dot(spec).writer).collect();
         let mut dead: Vec<_> = self
             .desired

@@ -185,9 +185,7 @@ impl Scope {
         }
         let mine = (run.epoch, self.me);
         let is_superseded = !cx.sabotage.lacks(Rule::YieldToLaterRun)
-            && foreign
-                .iter()
-                .any(|(instance, rival)| rival.is_running && (rival.epoch, *instance) > mine);
+            && foreign.iter().any(|(instance, rival)| rival.is_running && (rival.epoch, *instance) > mine);
         if is_superseded && run.phase != Phase::Backoff {
             // A Temporary child yields to nobody who only wants to run it, but to a run that there is: two would stay.
             // Whoever holds the epoch of this run may have been fenced off already: the later run is the one to keep
@@ -246,7 +244,7 @@ impl Scope {
         run.epoch = Epoch { birth, run: heard.saturating_add(u32::from(rises || run.restarts == 0)) };
         let start =
             StartChild { scope: self.id, run: run.run, id: key.id().clone(), spec: run.spec.clone(), epoch: run.epoch };
-        if let Some(value) = self.desired.value_mut(key) {
+        if let Some(value) = self.children.value_mut(key) {
             value.run = start.epoch.run;
         }
         self.runs.insert(start.run, key.clone());
@@ -378,7 +376,7 @@ impl Scope {
     fn complete(&mut self, cx: &mut Shared, key: &ChildKey, outcome: Outcome) {
         let Some(Local::Active(run)) = self.children.get(key).map(|child| &child.local) else { return };
         let spec = run.spec.clone();
-        let is_same = self.desired.get(key).is_some_and(|record| record.value.spec == spec);
+        let is_same = self.children.record(key).is_some_and(|record| record.value.spec == spec);
         if is_same {
             self.remove_desired(cx, key, None);
             cx.event(self.id, Event::ChildCompleted { id: key.id().clone(), outcome });
@@ -457,7 +455,7 @@ impl Scope {
         };
         let predecessor = run.predecessor.and_then(|instance| cx.membership.identity_of(instance));
         let owned = OwnedKey::claim(key, self.me);
-        let record = self.owned.write(owned.clone(), Owned::Claim(Arc::new(claim))).clone();
+        let record = self.owned.write(&mut self.children, owned.clone(), Owned::Claim(claim)).clone();
         if let Some(predecessor) = predecessor.filter(|_| cx.size() > FANOUT_MAX) {
             // Where not everybody is told directly, whoever waits to be succeeded is.
             cx.send_scoped(predecessor, self.id, ScopeMessage::PutOwned(owned.clone(), record.clone()));
@@ -468,7 +466,7 @@ impl Scope {
 
     fn release_claim(&mut self, cx: &mut Shared, key: &ChildKey) {
         let owned = OwnedKey::claim(key, self.me);
-        let Some(removed) = self.owned.remove(&owned) else { return };
+        let Some(removed) = self.owned.remove(&mut self.children, &owned) else { return };
         let message = ScopeMessage::DelOwned(owned, removed.dot);
         if !cx.send_to_all(self.id, message.clone()) {
             cx.spread(self.id, message);
@@ -482,7 +480,7 @@ impl Scope {
             return;
         }
         let owned = OwnedKey::claim(key, self.me);
-        let is_stale = match self.owned.get(&owned).map(|record| &record.value) {
+        let is_stale = match self.children.owned(&owned).map(|record| &record.value) {
             Some(Owned::Claim(claim)) => claim.state == ClaimState::Declined && Some(claim.life) != life,
             _ => false,
         };
@@ -530,17 +528,15 @@ impl Scope {
     fn look_from(&self, from: Option<&ChildKey>) -> (Option<ChildKey>, Vec<ChildKey>, u64) {
         let count = (AUDIT_SCORES_PER_SYNC / self.members.len().max(1)).clamp(1, AUDIT_PER_SYNC);
         let first = from.cloned().unwrap_or_else(|| ChildKey::first_at(0));
-        let mut records = self.desired.from(&first).peekable();
         let children = self.children.from(&first).skip_while(|(key, _)| Some(*key) == from);
         let (mut last, mut wrong, mut looked_at) = (None, Vec::new(), 0);
-        for (index, (key, child)) in children.take(count).enumerate() {
+        for (index, (key, entry)) in children.take(count).enumerate() {
             looked_at += 1;
             if index + 1 == count {
                 last = Some(key.clone());
             }
-            while records.next_if(|(other, _)| *other < key).is_some() {}
-            let record = records.next_if(|(other, _)| *other == key).map(|(_, record)| record);
-            if !self.is_as_it_should_be(key, child, record) {
+            let Some(child) = &entry.child else { continue };
+            if !self.is_as_it_should_be(key, child, entry.record.as_ref()) {
                 wrong.push(key.clone());
             }
         }
@@ -564,7 +560,7 @@ impl Scope {
 
     /// Children of which something runs here, or will.
     pub(crate) fn unfinished(&self) -> impl Iterator<Item = (&ChildKey, &Run)> {
-        self.children.iter().filter_map(|(key, child)| match &child.local {
+        self.children.iter().filter_map(|(key, entry)| match &entry.child.as_ref()?.local {
             Local::Active(run) => Some((key, run.as_ref())),
             Local::Idle | Local::Waiting(_) => None,
         })

@@ -2,7 +2,7 @@
 
 use haulout::proto::Sabotage;
 use haulout::proto::group::replica::{Key, Value};
-use haulout::proto::group::{Record, Replica};
+use haulout::proto::group::{BucketMap, Record, Replica};
 
 use super::*;
 use crate::random::Random;
@@ -35,12 +35,28 @@ enum Sent {
     Del(u64, Dot, u64),
 }
 
+/// A replica with its records.
+struct Real {
+    rules: Replica<Place, Nothing>,
+    shelf: BucketMap<Place, Record<Nothing>>,
+}
+
+impl Real {
+    fn new(id: InstanceId) -> Self {
+        Real { rules: Replica::new(id, Sabotage::default()), shelf: BucketMap::default() }
+    }
+
+    fn put(&mut self, key: u64, record: Record<Nothing>) {
+        self.rules.put(&mut self.shelf, Place(key), record);
+    }
+}
+
 /// A pull under way at one node: from whom, and the next key to be listed.
 type Pulling = (usize, u64);
 
 /// All nodes twice: as they are and as the rules have it.
 struct Both {
-    real: Vec<Replica<Place, Nothing>>,
+    real: Vec<Real>,
     model: Vec<Reference>,
     sent: Vec<Sent>,
     pulls: Vec<Option<Pulling>>,
@@ -54,7 +70,7 @@ impl Both {
     fn new() -> Self {
         let ids = || (1..=NODES as u64).map(InstanceId::new);
         Both {
-            real: ids().map(|id| Replica::new(id, Sabotage::default())).collect(),
+            real: ids().map(Real::new).collect(),
             model: ids().map(Reference::new).collect(),
             sent: Vec::new(),
             pulls: vec![None; NODES],
@@ -65,13 +81,15 @@ impl Both {
         let (node, key) = (random.below(NODES), random.below(KEYS) as u64);
         match random.below(12) {
             0 | 1 => {
-                self.real[node].write(Place(key), Nothing);
+                let real = &mut self.real[node];
+                real.rules.write(&mut real.shelf, Place(key), Nothing);
                 let held = self.model[node].write(key);
                 self.sent.push(Sent::Put(key, held));
                 format!("{node} writes {key}")
             }
             2 => {
-                let removed = self.real[node].remove(&Place(key)).map(|record| record.dot);
+                let real = &mut self.real[node];
+                let removed = real.rules.remove(&mut real.shelf, &Place(key)).map(|record| record.dot);
                 let expected = self.model[node].remove(key).map(|held| held.dot);
                 assert_eq!(removed, expected);
                 removed.into_iter().for_each(|dot| self.sent.push(Sent::Del(key, dot, self.model[node].top)));
@@ -87,13 +105,13 @@ impl Both {
         let (real, model) = (&mut self.real[node], &mut self.model[node]);
         match &sent {
             // Nobody takes a write of its own from the network.
-            Sent::Put(_, held) if real.is_forged(held.dot) => {}
+            Sent::Put(_, held) if real.rules.is_forged(held.dot) => {}
             Sent::Put(key, held) => {
-                real.put(Place(*key), record(held));
+                real.put(*key, record(held));
                 model.put(*key, held);
             }
             Sent::Del(key, dot, birth) => {
-                real.delete(&Place(*key), *dot, *birth);
+                real.rules.delete(&mut real.shelf, &Place(*key), *dot, *birth);
                 model.delete(*key, *dot, *birth);
             }
         }
@@ -108,7 +126,7 @@ impl Both {
             return format!("{node} pulls from {from}");
         };
         if random.chance(0.1) {
-            self.real[node].abort_pull();
+            self.real[node].rules.abort_pull();
             self.model[node].abort_pull();
             self.pulls[node] = None;
             format!("{node} breaks off")
@@ -122,8 +140,8 @@ impl Both {
     }
 
     fn begin_pull(&mut self, node: usize, from: usize) {
-        let (seen, top) = (self.real[from].seen().clone(), self.real[from].top());
-        self.real[node].open_pull(seen, top);
+        let (seen, top) = (self.real[from].rules.seen().clone(), self.real[from].rules.top());
+        self.real[node].rules.open_pull(seen, top);
         let (seen, top) = (self.model[from].seen.clone(), self.model[from].top);
         self.model[node].open_pull(seen, top);
         self.pulls[node] = Some((from, 0));
@@ -131,24 +149,26 @@ impl Both {
 
     fn take_key(&mut self, node: usize, from: usize, key: u64) {
         let positions = Place(key).position()..=Place(key + 1).position() - 1;
-        let mine = self.real[node].seen();
-        let span = self.real[from].list(positions, |dot| mine.contains(dot), |_, _| true);
-        assert!(self.real[node].take_span(span).is_some(), "the peer left out a body");
+        let (mine, peer) = (self.real[node].rules.seen(), &self.real[from]);
+        let span = peer.rules.list(&peer.shelf, positions, |dot| mine.contains(dot), |_| true);
+        let real = &mut self.real[node];
+        assert!(real.rules.take_span(&mut real.shelf, span).is_some(), "the peer left out a body");
         let listed = self.model[from].store.get(&key).map(|held| (key, held.clone())).into_iter().collect();
         self.model[node].take(|other| other == key, &listed);
         self.pulls[node] = Some((from, key + 1));
     }
 
     fn finish_pull(&mut self, node: usize) {
-        self.real[node].finish_pull();
+        self.real[node].rules.finish_pull();
         self.model[node].finish_pull();
         self.pulls[node] = None;
     }
 
     fn assert_equal(&self, seed: u64, done: &[String]) {
         for (real, model) in self.real.iter().zip(&self.model) {
+            let Real { rules: real, shelf } = real;
             let held: BTreeMap<u64, Held> =
-                real.iter().map(|(key, r)| (key.0, Held { dot: r.dot, birth: r.birth, over: r.over })).collect();
+                shelf.iter().map(|(key, r)| (key.0, Held { dot: r.dot, birth: r.birth, over: r.over })).collect();
             let log =
                 || format!("seed {seed}, the last of {}: {:?}", done.len(), &done[done.len().saturating_sub(8)..]);
             assert_eq!(held, model.store, "{}", log());
@@ -197,9 +217,9 @@ fn pulls_bring_everybody_to_the_same_state() {
         for other in rest {
             assert_eq!((&first.store, &first.seen, first.top), (&other.store, &other.seen, other.top), "seed {seed}");
         }
-        let root = both.real[0].root();
+        let root = both.real[0].rules.root();
         for other in &both.real[1..] {
-            assert_eq!(root, other.root(), "seed {seed}");
+            assert_eq!(root, other.rules.root(), "seed {seed}");
         }
     }
 }
@@ -209,19 +229,18 @@ fn pulls_bring_everybody_to_the_same_state() {
 #[test]
 fn what_the_peer_has_forgotten_since_its_snapshot_is_not_taken_for_removed() {
     for says_so in [false, true] {
-        let [mut writer, mut peer, mut puller]: [Replica<Place, Nothing>; 3] =
-            [1, 2, 3].map(|id| Replica::new(InstanceId::new(id), Sabotage::default()));
-        let record = writer.write(Place(0), Nothing).clone();
-        peer.put(Place(0), record.clone());
-        puller.put(Place(0), record.clone());
-        puller.open_pull(peer.seen().clone(), peer.top());
-        peer.forget_writers(|writer| writer == record.dot.writer);
+        let [mut writer, mut peer, mut puller] = [1, 2, 3].map(|id| Real::new(InstanceId::new(id)));
+        let record = writer.rules.write(&mut writer.shelf, Place(0), Nothing).clone();
+        peer.put(0, record.clone());
+        puller.put(0, record.clone());
+        puller.rules.open_pull(peer.rules.seen().clone(), peer.rules.top());
+        peer.rules.forget_writers(&mut peer.shelf, |writer| writer == record.dot.writer);
         if says_so {
-            puller.forget_in_pull(&[record.dot.writer]);
+            puller.rules.forget_in_pull(&[record.dot.writer]);
         }
-        let span = peer.list(0..=u64::MAX, |_| true, |_, _| true);
-        assert!(puller.take_span(span).is_some(), "no body is lacking");
-        puller.finish_pull();
-        assert_eq!(puller.get(&Place(0)).is_some(), says_so);
+        let span = peer.rules.list(&peer.shelf, 0..=u64::MAX, |_| true, |_| true);
+        assert!(puller.rules.take_span(&mut puller.shelf, span).is_some(), "no body is lacking");
+        puller.rules.finish_pull();
+        assert_eq!(puller.shelf.get(&Place(0)).is_some(), says_so);
     }
 }

@@ -76,11 +76,6 @@ impl<K: Key, V> BucketMap<K, V> {
         self.find(key).map(|entry| &mut self.entries[entry].1)
     }
 
-    /// The key as it is kept, and its value.
-    pub fn get_key_value(&self, key: &K) -> Option<(&K, &V)> {
-        self.find(key).map(|entry| (&self.entries[entry].0, &self.entries[entry].1))
-    }
-
     /// Whether there is an entry under a key.
     pub fn contains_key(&self, key: &K) -> bool {
         self.find(key).is_some()

@@ -1,6 +1,5 @@
 //! What is replicated: desired children, and what each member says of itself.
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -90,11 +89,6 @@ impl OwnedKey {
         OwnedKey { position: child.hash, child: Some(child.id.clone()), instance }
     }
 
-    /// Not greater than any claim on a child.
-    pub fn first_claim(child: &ChildKey) -> OwnedKey {
-        OwnedKey::claim(child, InstanceId::new(0))
-    }
-
     /// The record of an instance about itself.
     pub fn member(instance: InstanceId) -> Self {
         OwnedKey { position: mix(instance.get()), child: None, instance }
@@ -103,11 +97,6 @@ impl OwnedKey {
     /// The writer.
     pub fn instance(&self) -> InstanceId {
         self.instance
-    }
-
-    /// How this stands to the claims on a child: before them, one of them, or after them.
-    pub fn order(&self, child: &ChildKey) -> Ordering {
-        self.position.cmp(&child.hash).then_with(|| self.child.as_ref().cmp(&Some(&child.id)))
     }
 
     /// The child, if this is a claim.
@@ -148,7 +137,17 @@ pub enum Owned {
     /// About itself.
     Member(Arc<MemberRecord>),
     /// About a child that it runs.
-    Claim(Arc<Claim>),
+    Claim(Claim),
+}
+
+impl Owned {
+    /// The claim, if it is one.
+    pub fn claim(&self) -> Option<&Claim> {
+        match self {
+            Owned::Claim(claim) => Some(claim),
+            Owned::Member(_) => None,
+        }
+    }
 }
 
 impl Value for Owned {}

@@ -1,5 +1,6 @@
 //! The replicated map: records under dots, merged by the rules R1 to R5 of the group protocol.
 
+use std::marker::PhantomData;
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,75 @@ pub trait Value {
     }
     /// Takes over a greater note.
     fn absorb(&mut self, _note: u32) {}
+}
+
+/// Where the records of a replica are kept. It is handed in, because two replicas may keep what concerns one child in
+/// one place.
+pub trait Shelf<K: Key, V> {
+    /// The number of records.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The record under a key.
+    fn get(&self, key: &K) -> Option<&Record<V>>;
+
+    /// The record under a key, to be changed.
+    fn get_mut(&mut self, key: &K) -> Option<&mut Record<V>>;
+
+    /// Puts a record under a key, in the place of whatever is there.
+    fn put(&mut self, key: K, record: Record<V>) -> &Record<V>;
+
+    /// Removes the record under a key.
+    fn remove(&mut self, key: &K) -> Option<Record<V>>;
+
+    /// The records from a key on, in order; the key itself need not be there.
+    fn from<'a>(&'a self, key: K) -> impl Iterator<Item = (K, &'a Record<V>)>
+    where
+        K: 'a,
+        V: 'a;
+
+    /// Every record, in order.
+    fn iter<'a>(&'a self) -> impl Iterator<Item = (K, &'a Record<V>)>
+    where
+        K: 'a,
+        V: 'a,
+    {
+        self.from(K::first_at(0))
+    }
+}
+
+impl<K: Key, V> Shelf<K, V> for BucketMap<K, Record<V>> {
+    fn len(&self) -> usize {
+        BucketMap::len(self)
+    }
+
+    fn get(&self, key: &K) -> Option<&Record<V>> {
+        BucketMap::get(self, key)
+    }
+
+    fn get_mut(&mut self, key: &K) -> Option<&mut Record<V>> {
+        BucketMap::get_mut(self, key)
+    }
+
+    fn put(&mut self, key: K, record: Record<V>) -> &Record<V> {
+        BucketMap::put(self, key, record)
+    }
+
+    fn remove(&mut self, key: &K) -> Option<Record<V>> {
+        BucketMap::remove(self, key)
+    }
+
+    fn from<'a>(&'a self, key: K) -> impl Iterator<Item = (K, &'a Record<V>)>
+    where
+        K: 'a,
+        V: 'a,
+    {
+        BucketMap::from(self, &key).map(|(key, record)| (key.clone(), record))
+    }
 }
 
 /// The highest birth that is believed: a thousand million starts a second would take a century to get there.
@@ -78,17 +148,17 @@ struct OpenPull {
     top: u64,
 }
 
-/// The map.
+/// What a node knows of a replicated map beside its records, and the rules by which it changes them.
 #[derive(Clone, Debug)]
 pub struct Replica<K, V> {
     me: InstanceId,
     sabotage: Sabotage,
     next: u64,
     top: u64,
-    records: BucketMap<K, Record<V>>,
     seen: Seen,
     trie: SumTrie,
     pull: Option<OpenPull>,
+    of: PhantomData<fn(K, V)>,
 }
 
 fn hash(key: &impl Key, dot: Dot) -> u64 {
@@ -104,6 +174,13 @@ fn is_preferred<V>(held: &Record<V>, other: &Record<V>, sabotage: Sabotage) -> b
     is_higher != sabotage.lacks(Rule::HigherBirthWins)
 }
 
+fn within<'a, K: Key + 'a, V: 'a>(
+    shelf: &'a impl Shelf<K, V>,
+    (first, last): (u64, u64),
+) -> impl Iterator<Item = (K, &'a Record<V>)> {
+    shelf.from(K::first_at(first)).take_while(move |(key, _)| key.position() <= last)
+}
+
 impl<K: Key, V: Value + Clone> Replica<K, V> {
     /// An empty map written by `me`.
     pub fn new(me: InstanceId, sabotage: Sabotage) -> Self {
@@ -112,41 +189,11 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
             sabotage,
             next: 1,
             top: 0,
-            records: BucketMap::default(),
             seen: Seen::default(),
             trie: SumTrie::default(),
             pull: None,
+            of: PhantomData,
         }
-    }
-
-    /// The record under a key.
-    pub fn get(&self, key: &K) -> Option<&Record<V>> {
-        self.records.get(key)
-    }
-
-    /// The value under a key, for changes that are not replicated.
-    pub fn value_mut(&mut self, key: &K) -> Option<&mut V> {
-        self.records.get_mut(key).map(|record| &mut record.value)
-    }
-
-    /// Every record, ordered by position.
-    pub fn iter(&self) -> impl Iterator<Item = (&K, &Record<V>)> {
-        self.records.iter()
-    }
-
-    /// The records from a key on, ordered by position.
-    pub fn from<'a>(&'a self, key: &K) -> impl Iterator<Item = (&'a K, &'a Record<V>)> + use<'a, K, V> {
-        self.records.from(key)
-    }
-
-    /// The number of records.
-    pub fn len(&self) -> usize {
-        self.records.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
     }
 
     /// What was ever seen.
@@ -185,62 +232,62 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
     }
 
     /// R1, R1': writes a record of one's own, over whatever is held.
-    pub fn write(&mut self, key: K, value: V) -> &Record<V> {
+    pub fn write<'a>(&mut self, shelf: &'a mut impl Shelf<K, V>, key: K, value: V) -> &'a Record<V> {
         let dot = Dot { writer: self.me, n: self.next };
         self.next += 1;
         self.top += 1;
         self.seen.insert(dot);
         let birth = if self.sabotage.lacks(Rule::BirthAboveTop) { dot.n } else { self.top };
-        let replaced = self.records.get(&key).map(|old| old.dot);
+        let replaced = shelf.get(&key).map(|old| old.dot);
         let over = replaced.filter(|_| !self.sabotage.lacks(Rule::OverReplaced));
         let record = Record { dot, birth, over, value };
-        let Some(replaced) = replaced else { return self.insert(key, record) };
+        let Some(replaced) = replaced else { return self.insert(shelf, key, record) };
         self.trie.add(key.position(), hash(&key, dot).wrapping_sub(hash(&key, replaced)));
-        self.records.put(key, record)
+        shelf.put(key, record)
     }
 
     /// Writes a record whose dot was agreed on beforehand, unless it was ever seen.
-    pub fn write_fixed(&mut self, key: K, dot: Dot, value: V) -> bool {
-        if self.records.contains_key(&key) || !self.seen.insert(dot) {
+    pub fn write_fixed(&mut self, shelf: &mut impl Shelf<K, V>, key: K, dot: Dot, value: V) -> bool {
+        if shelf.get(&key).is_some() || !self.seen.insert(dot) {
             return false;
         }
-        self.insert(key, Record { dot, birth: 0, over: None, value });
+        self.insert(shelf, key, Record { dot, birth: 0, over: None, value });
         true
     }
 
     /// R2: removes a record; its dot stays seen.
-    pub fn remove(&mut self, key: &K) -> Option<Record<V>> {
-        self.take(key)
+    pub fn remove(&mut self, shelf: &mut impl Shelf<K, V>, key: &K) -> Option<Record<V>> {
+        self.take(shelf, key)
     }
 
     /// R3: takes a record that somebody sent.
-    pub fn put(&mut self, key: K, record: Record<V>) -> Merge<V> {
+    pub fn put(&mut self, shelf: &mut impl Shelf<K, V>, key: K, record: Record<V>) -> Merge<V> {
         let is_told_by_pull = self.pull.as_ref().is_some_and(|pull| pull.seen.contains(record.dot));
         if is_told_by_pull && !self.sabotage.lacks(Rule::IgnoreWhilePulling) {
             return Merge::Ignored;
         }
-        self.merge(key, record)
+        self.merge(shelf, key, record)
     }
 
     /// R4: a record was removed somewhere. Remembered even if it was never held here.
-    pub fn delete(&mut self, key: &K, dot: Dot, birth: u64) -> Option<Record<V>> {
-        if !self.sabotage.lacks(Rule::RememberUnheld) || self.records.contains_key(key) {
+    pub fn delete(&mut self, shelf: &mut impl Shelf<K, V>, key: &K, dot: Dot, birth: u64) -> Option<Record<V>> {
+        if !self.sabotage.lacks(Rule::RememberUnheld) || shelf.get(key).is_some() {
             self.seen.insert(dot);
         }
         self.note_top(birth);
-        self.take_if(key, dot)
+        self.take_if(shelf, key, dot)
     }
 
     /// R4 where a key has one writer, whose serial numbers order everything that it ever filed there: what it removed is
     /// this record or one that replaced it and was told to nobody.
-    pub fn delete_until(&mut self, key: &K, dot: Dot) -> Option<Record<V>> {
-        let held = self.records.get(key).map(|record| record.dot);
+    pub fn delete_until(&mut self, shelf: &mut impl Shelf<K, V>, key: &K, dot: Dot) -> Option<Record<V>> {
+        let held = shelf.get(key).map(|record| record.dot);
         let earlier = held.filter(|held| held.writer == dot.writer && held.n < dot.n);
-        let removed = earlier.and_then(|held| self.take_if(key, held));
-        self.delete(key, dot, 0).or(removed)
+        let removed = earlier.and_then(|held| self.take_if(shelf, key, held));
+        self.delete(shelf, key, dot, 0).or(removed)
     }
 
-    fn merge(&mut self, key: K, record: Record<V>) -> Merge<V> {
+    fn merge(&mut self, shelf: &mut impl Shelf<K, V>, key: K, record: Record<V>) -> Merge<V> {
         if let Some(over) = record.over {
             self.seen.insert(over);
         }
@@ -249,16 +296,16 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
             self.sabotage.lacks(Rule::SeenAsRanges) && record.dot.n <= self.seen.last(record.dot.writer);
         let is_known = !self.seen.insert(record.dot) && !self.sabotage.lacks(Rule::RemovedStaysRemoved);
         let is_known = is_known || is_below_maximum;
-        let Some(held) = self.records.get_mut(&key) else {
+        let Some(held) = shelf.get_mut(&key) else {
             if is_known {
                 return Merge::Known;
             }
-            self.insert(key, record);
+            self.insert(shelf, key, record);
             return Merge::Won(None);
         };
         match (is_known, record.over == Some(held.dot)) {
             (true, false) => Merge::Known,
-            (true, true) => Merge::Won(self.take(&key)),
+            (true, true) => Merge::Won(self.take(shelf, &key)),
             (false, false) if is_preferred(held, &record, self.sabotage) => Merge::Lost,
             (false, _) => {
                 let added = hash(&key, record.dot);
@@ -279,31 +326,34 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
         self.top = self.top.max(birth.min(BIRTH_MAX));
     }
 
-    fn insert(&mut self, key: K, record: Record<V>) -> &Record<V> {
+    fn insert<'a>(&mut self, shelf: &'a mut impl Shelf<K, V>, key: K, record: Record<V>) -> &'a Record<V> {
         self.trie.add(key.position(), hash(&key, record.dot));
-        if self.trie.is_crowded(self.records.len() + 1) {
-            let records = self.records.iter().map(|(key, record)| (key.position(), hash(key, record.dot)));
+        if self.trie.is_crowded(shelf.len() + 1) {
+            let records = shelf.iter().map(|(key, record)| (key.position(), hash(&key, record.dot)));
             self.trie.grow(records.chain([(key.position(), hash(&key, record.dot))]));
         }
-        self.records.push(key, record)
+        shelf.put(key, record)
     }
 
-    fn take(&mut self, key: &K) -> Option<Record<V>> {
-        let record = self.records.remove(key)?;
+    fn take(&mut self, shelf: &mut impl Shelf<K, V>, key: &K) -> Option<Record<V>> {
+        let record = shelf.remove(key)?;
         self.trie.remove(key.position(), hash(key, record.dot));
-        self.trie.shrink(self.records.len());
+        self.trie.shrink(shelf.len());
         Some(record)
     }
 
-    fn take_if(&mut self, key: &K, dot: Dot) -> Option<Record<V>> {
-        if self.records.get(key)?.dot == dot { self.take(key) } else { None }
+    fn take_if(&mut self, shelf: &mut impl Shelf<K, V>, key: &K, dot: Dot) -> Option<Record<V>> {
+        if shelf.get(key)?.dot == dot { self.take(shelf, key) } else { None }
     }
 
     /// Drops every record and everything seen of these writers, as if they had never been heard of.
-    pub fn forget_writers(&mut self, gone: impl Fn(InstanceId) -> bool) -> Vec<(K, Record<V>)> {
-        let keys: Vec<K> =
-            self.records.iter().filter(|(_, record)| gone(record.dot.writer)).map(|(key, _)| key.clone()).collect();
-        let dropped = keys.into_iter().filter_map(|key| self.take(&key).map(|record| (key, record))).collect();
+    pub fn forget_writers(
+        &mut self,
+        shelf: &mut impl Shelf<K, V>,
+        gone: impl Fn(InstanceId) -> bool,
+    ) -> Vec<(K, Record<V>)> {
+        let keys: Vec<K> = shelf.iter().filter(|(_, record)| gone(record.dot.writer)).map(|(key, _)| key).collect();
+        let dropped = keys.into_iter().filter_map(|key| self.take(shelf, &key).map(|record| (key, record))).collect();
         // A pull that is open may know a writer that is not known here yet.
         for seen in std::iter::once(&mut self.seen).chain(self.pull.as_mut().map(|pull| &mut pull.seen)) {
             let writers: Vec<_> = seen.writers().filter(|&writer| gone(writer)).collect();
@@ -320,46 +370,43 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
     }
 
     /// The sums of the 16 nodes below a node.
-    pub fn sums_below(&self, level: u8, index: u32) -> Vec<u64> {
+    pub fn sums_below(&self, shelf: &impl Shelf<K, V>, level: u8, index: u32) -> Vec<u64> {
         let below = usize::from(level) + 1;
         let first = index as usize * trie::ARITY;
         if let Some(sums) = self.trie.level(below) {
             return sums[first..first + trie::ARITY].to_vec();
         }
         let mut sums = vec![0u64; trie::ARITY];
-        for (key, record) in self.within(trie::span(level, index)) {
+        for (key, record) in within(shelf, trie::span(level, index)) {
             let sum = &mut sums[trie::index_at(below, key.position()) - first];
-            *sum = sum.wrapping_add(hash(key, record.dot));
+            *sum = sum.wrapping_add(hash(&key, record.dot));
         }
         sums
-    }
-
-    fn within(&self, (first, last): (u64, u64)) -> impl Iterator<Item = (&K, &Record<V>)> {
-        self.records.from(&K::first_at(first)).take_while(move |(key, _)| key.position() <= last)
     }
 
     /// R5, step 3: lists a span from `first` on, with the bodies that `theirs` does not cover, until `weigh` says
     /// that it is enough; the span ends where the listing does.
     pub fn list(
         &self,
+        shelf: &impl Shelf<K, V>,
         positions: RangeInclusive<u64>,
         theirs: impl Fn(Dot) -> bool,
-        mut weigh: impl FnMut(&K, Option<&V>) -> bool,
+        mut weigh: impl FnMut(Option<&V>) -> bool,
     ) -> Span<K, V> {
         let mut span: Span<K, V> =
             Span { positions: (*positions.start(), *positions.end()), listed: vec![], bodies: vec![] };
         let mut enough = false;
-        for (key, record) in self.within(span.positions) {
+        for (key, record) in within(shelf, span.positions) {
             if enough && span.listed.last().is_some_and(|(last, ..)| last.position() != key.position()) {
                 span.positions.1 = span.listed.last().map_or(span.positions.1, |(last, ..)| last.position());
                 break;
             }
-            span.listed.push((key.clone(), record.dot, record.value.note()));
             let lacks = !theirs(record.dot);
             if lacks {
                 span.bodies.push((key.clone(), record.clone()));
             }
-            enough = !weigh(key, lacks.then_some(&record.value));
+            span.listed.push((key, record.dot, record.value.note()));
+            enough = !weigh(lacks.then_some(&record.value));
         }
         span
     }
@@ -375,7 +422,11 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
     /// R5, step 4: takes what the peer told of a span. Returns what was dropped, and the keys that changed with what
     /// each displaced, or `None` if the peer left out a body that is needed; the pull must then be aborted.
     #[allow(clippy::type_complexity, reason = "two lists, each used once")]
-    pub fn take_span(&mut self, span: Span<K, V>) -> Option<(Vec<(K, Record<V>)>, Vec<(K, Option<Record<V>>)>)> {
+    pub fn take_span(
+        &mut self,
+        shelf: &mut impl Shelf<K, V>,
+        span: Span<K, V>,
+    ) -> Option<(Vec<(K, Record<V>)>, Vec<(K, Option<Record<V>>)>)> {
         let pull = self.pull.as_ref()?;
         // Bodies come in the order of the listing, so one walk over both finds a gap.
         let mut bodies = span.bodies.iter();
@@ -387,25 +438,24 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
         }
         let mut listed: Vec<(&K, Dot)> = span.listed.iter().map(|(key, dot, _)| (key, *dot)).collect();
         listed.sort_unstable();
-        let gone: Vec<K> = self
-            .within(span.positions)
+        let gone: Vec<K> = within(shelf, span.positions)
             .filter(|(key, record)| listed.binary_search(&(key, record.dot)).is_err() && pull.seen.contains(record.dot))
             .filter(|_| !self.sabotage.lacks(Rule::ExchangeRemoves))
-            .map(|(key, _)| key.clone())
+            .map(|(key, _)| key)
             .collect();
-        let dropped = gone.into_iter().filter_map(|key| self.take(&key).map(|record| (key, record))).collect();
+        let dropped = gone.into_iter().filter_map(|key| self.take(shelf, &key).map(|record| (key, record))).collect();
         let mut changed = Vec::new();
         for (key, record) in span.bodies {
             let inside = (span.positions.0..=span.positions.1).contains(&key.position());
             if inside
                 && !self.is_forged(record.dot)
-                && let Merge::Won(displaced) = self.merge(key.clone(), record)
+                && let Merge::Won(displaced) = self.merge(shelf, key.clone(), record)
             {
                 changed.push((key, displaced));
             }
         }
         for (key, dot, note) in span.listed {
-            if let Some(held) = self.records.get_mut(&key).filter(|held| held.dot == dot) {
+            if let Some(held) = shelf.get_mut(&key).filter(|held| held.dot == dot) {
                 held.value.absorb(note);
             }
         }

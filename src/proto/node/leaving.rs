@@ -193,6 +193,6 @@ impl Scope {
     /// run it, or somebody else has claimed a later run.
     fn is_handed_over(&self, key: &ChildKey, epoch: Epoch) -> bool {
         let has_successor = || self.foreign_claims(key).any(|(_, claim)| claim.epoch > epoch);
-        self.desired.get(key).is_none() || self.owner(key).is_none() || has_successor()
+        self.children.record(key).is_none() || self.owner(key).is_none() || has_successor()
     }
 }

@@ -40,7 +40,7 @@ impl Node {
             Size::limited("looks", self.looks.len(), crate::proto::looks::LOOKS_MAX),
             Size::limited("bytes queued for a stream", backlog, limits.stream_backlog_bytes_max),
             Size::limited("rumours", self.cx.gossip.len(), crate::proto::outbox::RUMOURS_MAX),
-            Size::limited("desired children", most(|scope| scope.desired.len()), limits.children_max),
+            Size::limited("desired children", most(|scope| scope.children.desired()), limits.children_max),
             Size::limited("waiting calls", most(Scope::calls_queued), limits.waiting_calls_max),
             Size::passing("outputs", self.cx.outputs.len()),
             Size::passing("rounds", most(|scope| scope.waiting.len())),

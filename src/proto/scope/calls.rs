@@ -129,7 +129,7 @@ impl Scope {
 
     fn start_child(&mut self, cx: &mut Shared, request: RequestId, spec: ChildSpec, replicated: usize) {
         let key = ChildKey::new(spec.id.clone());
-        let refusal = match self.desired.get(&key) {
+        let refusal = match self.children.record(&key) {
             Some(held) if *held.value.spec == spec.spec => {
                 // Whoever asked first may have been the only one to know of it.
                 self.send_desired(cx, &key, (request, replicated, Reply::Started(Ok(false))));
@@ -137,7 +137,7 @@ impl Scope {
             }
             Some(held) => StartError::AlreadyStarted { existing: Box::new((*held.value.spec).clone()) },
             None if cx.draining => StartError::Unavailable(Unavailable::Leaving),
-            None if self.desired.len() >= cx.config.limits.children_max => {
+            None if self.children.desired() >= cx.config.limits.children_max => {
                 cx.stats.refused_limit += 1;
                 StartError::TooManyChildren { max: cx.config.limits.children_max }
             }
@@ -152,7 +152,7 @@ impl Scope {
 
     fn update_child(&mut self, cx: &mut Shared, request: RequestId, spec: ChildSpec, replicated: usize) {
         let key = ChildKey::new(spec.id.clone());
-        match self.desired.get(&key) {
+        match self.children.record(&key) {
             None => {
                 let purpose = Purpose::Update { spec: Box::new(spec), replicated };
                 self.search(cx, request, key, purpose);
@@ -166,17 +166,17 @@ impl Scope {
     }
 
     pub(super) fn write_desired(&mut self, cx: &mut Shared, key: &ChildKey, spec: ChildSpec) {
-        let displaced = self.desired.get(key).cloned();
+        let displaced = self.children.record(key).cloned();
         if cx.sabotage.lacks(Rule::BirthIsNoClock) {
             self.desired.count_from(cx.wall_ms());
         }
-        self.desired.write(key.clone(), Desired { spec: Arc::new(spec.spec), run: 0 });
+        self.desired.write(&mut self.children, key.clone(), Desired { spec: Arc::new(spec.spec), run: 0 });
         self.desired_changed(cx, key.clone(), displaced);
     }
 
     fn terminate_child(&mut self, cx: &mut Shared, request: RequestId, id: ChildId, replicated: usize) {
         let key = ChildKey::new(id);
-        if self.desired.get(&key).is_some() {
+        if self.children.record(&key).is_some() {
             self.remove_desired(cx, &key, Some((request, replicated, Reply::Terminated(Ok(())))));
             return;
         }
@@ -228,7 +228,7 @@ impl Scope {
                 return;
             }
         }
-        if self.desired.get(&key).is_some() || is_last {
+        if self.children.record(&key).is_some() || is_last {
             self.end_find(cx, token);
         }
     }
@@ -248,7 +248,7 @@ impl Scope {
     /// The search is over, answered or not.
     pub(crate) fn end_find(&mut self, cx: &mut Shared, token: u64) {
         let Some(Find { request, key, purpose, .. }) = self.finds.remove(&token) else { return };
-        if self.desired.get(&key).is_none() {
+        if self.children.record(&key).is_none() {
             cx.reply(request, purpose.not_found());
             return;
         }
@@ -263,7 +263,7 @@ impl Scope {
 
     fn wait_until_running(&mut self, cx: &mut Shared, request: RequestId, id: ChildId) {
         let key = ChildKey::new(id);
-        if self.desired.get(&key).is_none() {
+        if self.children.record(&key).is_none() {
             self.search(cx, request, key, Purpose::Wait);
             return;
         }
@@ -275,10 +275,9 @@ impl Scope {
     /// R2: removes a child everywhere.
     pub(crate) fn remove_desired(&mut self, cx: &mut Shared, key: &ChildKey, waits: Option<(RequestId, usize, Reply)>) {
         let owner = self.owner(key);
-        let Some(removed) = self.desired.remove(key) else { return };
+        let Some(removed) = self.desired.remove(&mut self.children, key) else { return };
         let (dot, birth) = (removed.dot, self.desired.top());
-        let mut direct: Few =
-            self.foreign_claims(key).map(|(instance, _)| instance).collect();
+        let mut direct: Few = self.foreign_claims(key).map(|(instance, _)| instance).collect();
         direct.extend(owner.filter(|owner| *owner != self.me));
         self.add_witnesses(cx, &mut direct, waits.as_ref().map_or(0, |(_, count, _)| *count));
         self.desired_changed(cx, key.clone(), Some(removed));
@@ -293,10 +292,9 @@ impl Scope {
     }
 
     fn send_desired(&mut self, cx: &mut Shared, key: &ChildKey, waits: (RequestId, usize, Reply)) {
-        let Some(record) = self.desired.get(key) else { return };
+        let Some(record) = self.children.record(key) else { return };
         let dot = record.dot;
-        let mut direct: Few =
-            self.foreign_claims(key).map(|(instance, _)| instance).collect();
+        let mut direct: Few = self.foreign_claims(key).map(|(instance, _)| instance).collect();
         direct.extend(self.owner(key).filter(|owner| *owner != self.me));
         self.add_witnesses(cx, &mut direct, waits.1);
         self.publish_desired(cx, key);
@@ -305,7 +303,7 @@ impl Scope {
 
     /// Passes a record on where the owner's Asks will not: an owner tells every member in its Asks.
     pub(super) fn publish_desired(&self, cx: &mut Shared, key: &ChildKey) {
-        let Some(record) = self.desired.get(key) else { return };
+        let Some(record) = self.children.record(key) else { return };
         let is_told_by_asks = self.owner(key).is_some() && record.value.spec.payload_bytes() <= INLINE_SPEC_BYTES_MAX;
         let put = ScopeMessage::Put(key.clone(), record.clone());
         if !is_told_by_asks {
@@ -379,8 +377,8 @@ impl Scope {
         let message = match direct.removal {
             Some(birth) => Some(ScopeMessage::Del { key: key.clone(), dot: direct.dot, birth, direct: true }),
             None => self
-                .desired
-                .get(key)
+                .children
+                .record(key)
                 .filter(|record| record.dot == direct.dot)
                 .map(|record| ScopeMessage::PutDirect(key.clone(), record.clone())),
         };

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::{Scope, counts, is_shaped};
 use crate::proto::group::replica::{Key, Span, Value};
 use crate::proto::group::seen::Bucket;
-use crate::proto::group::{ChildKey, Desired, Owned, OwnedKey, Replica, Seen, trie};
+use crate::proto::group::{ChildKey, Desired, Owned, OwnedKey, Replica, Seen, Shelf, trie};
 use crate::proto::shared::{Alarm, Shared};
 use crate::proto::wire::{Buckets, Exchange, FRAME_BYTES_TARGET, Message, SeenSums, Snap, Status, Step};
 use crate::proto::{Dot, Identity, InstanceId, Rule, Site, Time, Wakeup};
@@ -98,12 +98,12 @@ fn is_sane(buckets: &Buckets, level: u8) -> bool {
     buckets.iter().all(|(index, _)| trie::is_node(level, *index))
 }
 
-fn snap<K: Key, V: Value + Clone>(replica: &Replica<K, V>, theirs: &SeenSums) -> Snap {
+fn snap<K: Key, V: Value + Clone>(replica: &Replica<K, V>, shelf: &impl Shelf<K, V>, theirs: &SeenSums) -> Snap {
     Snap {
         top: replica.top(),
         seen: buckets(replica.seen().differing(usize::from(theirs.level), &theirs.sums)),
         depth: replica.depth() as u8,
-        sums: replica.sums_below(0, 0),
+        sums: replica.sums_below(shelf, 0, 0),
     }
 }
 
@@ -111,6 +111,7 @@ fn snap<K: Key, V: Value + Clone>(replica: &Replica<K, V>, theirs: &SeenSums) ->
 /// where the lister's leaves are, or where one side is empty) or looked into.
 fn descend<K: Key, V: Value + Clone>(
     replica: &Replica<K, V>,
+    shelf: &impl Shelf<K, V>,
     depth: u8,
     theirs: &[(u8, u32, Vec<u64>)],
 ) -> Option<Step> {
@@ -120,7 +121,7 @@ fn descend<K: Key, V: Value + Clone>(
             return None;
         }
         let below = level + 1;
-        for (offset, (mine, theirs)) in replica.sums_below(*level, *index).into_iter().zip(sums).enumerate() {
+        for (offset, (mine, theirs)) in replica.sums_below(shelf, *level, *index).into_iter().zip(sums).enumerate() {
             let child = index * trie::ARITY as u32 + offset as u32;
             if mine == *theirs {
                 continue;
@@ -128,7 +129,7 @@ fn descend<K: Key, V: Value + Clone>(
             if below >= depth || mine == 0 || *theirs == 0 || step.nodes.len() >= STEP_NODES_MAX {
                 step.list.push((below, child));
             } else {
-                step.nodes.push((below, child, replica.sums_below(below, child)));
+                step.nodes.push((below, child, replica.sums_below(shelf, below, child)));
             }
         }
     }
@@ -365,8 +366,8 @@ impl Scope {
         };
         self.exchanges.served.insert((from.instance, session), serve);
         let settled = self.status() == Status::Settled;
-        let desired = snap(&self.desired, desired);
-        let owned = snap(&self.owned, owned);
+        let desired = snap(&self.desired, &self.children, desired);
+        let owned = snap(&self.owned, &self.children, owned);
         self.send_step(cx, from, Exchange::Snap { session, settled, desired, owned });
         true
     }
@@ -392,8 +393,8 @@ impl Scope {
             serve.seen.1.replace(serve.levels.1.into(), &theirs_owned.into_iter().collect(), |_| true);
         }
         let (Some(mut next_desired), Some(mut next_owned)) = (
-            descend(&self.desired, serve.depths.0, &desired.nodes),
-            descend(&self.owned, serve.depths.1, &owned.nodes),
+            descend(&self.desired, &self.children, serve.depths.0, &desired.nodes),
+            descend(&self.owned, &self.children, serve.depths.1, &owned.nodes),
         ) else {
             return false;
         };
@@ -425,13 +426,15 @@ impl Scope {
         serve.used = cx.now;
         let gone = std::mem::take(&mut serve.gone).into_iter().collect();
         let mut room = if cx.sites.fires(Site::SmallChunk) { 1 } else { 4 * FRAME_BYTES_TARGET };
-        let desired = list_spans(&self.desired, &serve.seen.0, &mut serve.desired, &mut room, |value| {
-            value.spec.payload_bytes() + value.spec.kind.as_str().len() + 24
-        });
-        let owned = list_spans(&self.owned, &serve.seen.1, &mut serve.owned, &mut room, |value| match value {
-            Owned::Member(member) => 64 + member.kinds.iter().map(|kind| kind.as_str().len() + 1).sum::<usize>(),
-            Owned::Claim(claim) => 48 + claim.last_error.as_ref().map_or(0, |error| error.len()),
-        });
+        let desired =
+            list_spans(&self.desired, &self.children, &serve.seen.0, &mut serve.desired, &mut room, |value| {
+                value.spec.payload_bytes() + value.spec.kind.as_str().len() + 24
+            });
+        let owned =
+            list_spans(&self.owned, &self.children, &serve.seen.1, &mut serve.owned, &mut room, |value| match value {
+                Owned::Member(member) => 64 + member.kinds.iter().map(|kind| kind.as_str().len() + 1).sum::<usize>(),
+                Owned::Claim(claim) => 48 + claim.last_error.as_ref().map_or(0, |error| error.len()),
+            });
         let last = serve.desired.is_empty() && serve.owned.is_empty();
         if last {
             cx.stats.pulls_served += 1;
@@ -475,8 +478,8 @@ impl Scope {
         let depths = (desired.depth.max(1), owned.depth.max(1));
         let everything = desired.sums.iter().filter(|sum| **sum != 0).count();
         let (Some(mut desired), Some(mut owned)) = (
-            descend(&self.desired, depths.0, &[(0, 0, desired.sums)]),
-            descend(&self.owned, depths.1, &[(0, 0, owned.sums)]),
+            descend(&self.desired, &self.children, depths.0, &[(0, 0, desired.sums)]),
+            descend(&self.owned, &self.children, depths.1, &[(0, 0, owned.sums)]),
         ) else {
             return false;
         };
@@ -508,9 +511,10 @@ impl Scope {
         let Some(pull) = &mut self.exchanges.pull else { return true };
         pull.progress = cx.now;
         let (session, depths) = (pull.session, pull.depths);
-        let (Some(desired), Some(owned)) =
-            (descend(&self.desired, depths.0, &desired.nodes), descend(&self.owned, depths.1, &owned.nodes))
-        else {
+        let (Some(desired), Some(owned)) = (
+            descend(&self.desired, &self.children, depths.0, &desired.nodes),
+            descend(&self.owned, &self.children, depths.1, &owned.nodes),
+        ) else {
             return false;
         };
         self.send_step(cx, from, Exchange::Descend { session, seen: None, desired, owned });
@@ -529,7 +533,7 @@ impl Scope {
             if span.bodies.iter().any(|(_, record)| record.value.spec.is_too_large()) {
                 return false;
             }
-            let Some((dropped, changed)) = self.desired.take_span(span) else { return false };
+            let Some((dropped, changed)) = self.desired.take_span(&mut self.children, span) else { return false };
             let mut dropped: BTreeMap<ChildKey, _> = dropped.into_iter().collect();
             for (key, displaced) in changed {
                 let displaced = dropped.remove(&key).or(displaced);
@@ -563,11 +567,12 @@ impl Scope {
         let me = self.me;
         span.listed.retain(|(key, ..)| counts(cx, key.instance()) || key.instance() == me);
         // What the peer still holds of this node and this node has replaced since is not listed as lacking a body.
-        span.listed.retain(|(key, dot, _)| key.instance() != me || self.owned.get(key).is_some_and(|r| r.dot == *dot));
-        let Some((dropped, changed)) = self.owned.take_span(span) else { return false };
+        span.listed
+            .retain(|(key, dot, _)| key.instance() != me || self.children.owned(key).is_some_and(|r| r.dot == *dot));
+        let Some((dropped, changed)) = self.owned.take_span(&mut self.children, span) else { return false };
         for (key, record) in dropped {
             // Whoever has only changed what it says of itself is no less a member for it.
-            let is_member_changed = key.child().is_none() && self.owned.get(&key).is_some();
+            let is_member_changed = key.child().is_none() && self.children.owned(&key).is_some();
             if key.instance() != self.me && !is_member_changed {
                 self.note_owned_gone(cx, &key, &record);
             } else if let Some(child) = key.child() {
@@ -626,6 +631,7 @@ fn mine_in(seen: &Seen, level: usize, differing: &BTreeMap<u32, Bucket>) -> Buck
 /// Lists spans until there is no room left; what remains stays queued.
 fn list_spans<K: Key, V: Value + Clone>(
     replica: &Replica<K, V>,
+    shelf: &impl Shelf<K, V>,
     theirs: &Seen,
     spans: &mut VecDeque<(u64, u64)>,
     room: &mut usize,
@@ -638,9 +644,10 @@ fn list_spans<K: Key, V: Value + Clone>(
         && let Some((first, last)) = spans.pop_front()
     {
         let span = replica.list(
+            shelf,
             first..=last,
             |dot: Dot| theirs.contains(dot),
-            |_, body| {
+            |body| {
                 *room = room.saturating_sub(LINE_BYTES + body.map_or(0, &weight));
                 *room > 0
             },

@@ -3,10 +3,11 @@
 use std::time::{Duration, SystemTime};
 
 use super::Scope;
+use super::children::Entry;
 use crate::info::{ChildInfo, ChildState, Location, Which};
-use crate::proto::group::{ChildKey, Claim, ClaimState, Desired, Owned, OwnedKey, Record};
+use crate::proto::group::{ChildKey, Claim, ClaimState};
 use crate::proto::shared::Shared;
-use crate::proto::supervision::{Child, Local};
+use crate::proto::supervision::Local;
 use crate::proto::{Dot, Epoch, InstanceId, Reply};
 
 fn state_of(claim: &Claim) -> ChildState {
@@ -16,13 +17,6 @@ fn state_of(claim: &Claim) -> ChildState {
         ClaimState::Stopping => ChildState::Stopping,
         ClaimState::Backoff => ChildState::Backoff,
         ClaimState::Declined => ChildState::Pending,
-    }
-}
-
-fn claim_of<'a>((key, record): (&OwnedKey, &'a Record<Owned>)) -> Option<(InstanceId, &'a Claim)> {
-    match &record.value {
-        Owned::Claim(claim) => Some((key.instance(), claim)),
-        Owned::Member(_) => None,
     }
 }
 
@@ -39,42 +33,33 @@ impl Scope {
         let mut children = match which {
             Which::Global => self.list_all(),
             Which::Local => {
-                let local = self.children.iter().filter(|(_, child)| matches!(child.local, Local::Active(_)));
-                local.filter_map(|(key, child)| self.local_info(key, child)).collect()
+                let local = self.children.iter().filter(|(_, entry)| {
+                    entry.child.as_ref().is_some_and(|child| matches!(child.local, Local::Active(_)))
+                });
+                local.filter_map(|(key, entry)| self.local_info(key, entry)).collect()
             }
         };
         children.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         children
     }
 
-    /// Every child: one walk over the three maps, which are in one order.
+    /// Every child that is desired or runs here.
     fn list_all(&self) -> Vec<ChildInfo> {
-        let mut records = self.desired.iter().peekable();
-        let mut owned = self.owned.iter().peekable();
-        let mut children = Vec::with_capacity(self.children.len());
-        for (key, child) in self.children.iter() {
-            while records.next_if(|(other, _)| *other < key).is_some() {}
-            let record = records.next_if(|(other, _)| *other == key).map(|(_, record)| record);
-            while owned.next_if(|(other, _)| other.order(key).is_lt()).is_some() {}
-            let claims = std::iter::from_fn(|| owned.next_if(|(other, _)| other.order(key).is_eq()));
-            children.extend(self.info(key, child, record, best(claims.filter_map(claim_of))));
+        let mut children = Vec::with_capacity(self.children.desired());
+        for (key, entry) in self.children.iter() {
+            let claims = entry.claims().filter_map(|(instance, record)| Some((instance, record.value.claim()?)));
+            children.extend(self.info(key, entry, best(claims)));
         }
         children
     }
 
-    fn local_info(&self, key: &ChildKey, child: &Child) -> Option<ChildInfo> {
-        let mine = OwnedKey::claim(key, self.me);
-        let claim = self.owned.get(&mine).and_then(|record| claim_of((&mine, record)));
-        self.info(key, child, self.desired.get(key), best(claim.into_iter()))
+    fn local_info(&self, key: &ChildKey, entry: &Entry) -> Option<ChildInfo> {
+        let claim = self.children.claim(key, self.me).and_then(|record| record.value.claim());
+        self.info(key, entry, best(claim.map(|claim| (self.me, claim)).into_iter()))
     }
 
-    fn info(
-        &self,
-        key: &ChildKey,
-        child: &Child,
-        record: Option<&Record<Desired>>,
-        claim: Option<(InstanceId, &Claim)>,
-    ) -> Option<ChildInfo> {
+    fn info(&self, key: &ChildKey, entry: &Entry, claim: Option<(InstanceId, &Claim)>) -> Option<ChildInfo> {
+        let (record, child) = (entry.record.as_ref(), entry.child.as_ref()?);
         let running = match &child.local {
             Local::Active(run) => Some(run),
             Local::Idle | Local::Waiting(_) => None,
@@ -111,7 +96,7 @@ impl Scope {
 
     /// Where a child runs.
     pub(super) fn locate(&self, key: &ChildKey) -> Option<Location> {
-        let (instance, claim) = best(self.claim_records(key).filter_map(claim_of))?;
+        let (instance, claim) = best(self.claims(key))?;
         self.location(instance, claim)
     }
 
@@ -135,7 +120,7 @@ impl Scope {
         if !self.watchers.contains_key(key) {
             return;
         }
-        let reply = match self.desired.get(key).map(|record| self.locate_life(key, record.dot)) {
+        let reply = match self.children.record(key).map(|record| self.locate_life(key, record.dot)) {
             None => Err(crate::error::WaitError::NotFound),
             Some(Some(location)) => Ok(location),
             Some(None) => return,

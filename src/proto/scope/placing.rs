@@ -8,7 +8,6 @@ use crate::child::Spec;
 use crate::info::Unplaced;
 use crate::proto::group::{ChildKey, ClaimState};
 use crate::proto::placement::{self, Candidate};
-use crate::proto::supervision::Child;
 use crate::proto::{Dot, InstanceId};
 
 impl ScopeMember {
@@ -36,14 +35,14 @@ impl Scope {
 
     /// Finds the owner of one child anew.
     pub(crate) fn place(&mut self, key: &ChildKey) {
-        let Some(record) = self.desired.get(key) else { return };
+        let Some(record) = self.children.record(key) else { return };
         let owner = self.find_owner(key, &record.value.spec, record.dot);
-        self.children.get_or_insert_with(key, Child::idle).owner = owner;
+        self.children.get_or_make(key).owner = owner;
     }
 
     /// Whether a member is one of those that placement considers for a child.
     pub(crate) fn may_own(&self, key: &ChildKey, instance: InstanceId) -> bool {
-        let Some(record) = self.desired.get(key) else { return false };
+        let Some(record) = self.children.record(key) else { return false };
         self.members.get(&instance).is_some_and(|member| member.is_eligible(&record.value.spec))
     }
 
@@ -86,31 +85,32 @@ impl Scope {
     /// Follows changed members: one comparison per child and member that is eligible, and a full search only for the
     /// children of those that were owners.
     pub(super) fn place_all(&mut self, changed: &BTreeSet<InstanceId>) {
-        let mut children = std::mem::take(&mut self.children);
         let present = changed.iter().filter_map(|instance| self.members.get(instance));
         let challengers: Vec<&Candidate> =
             present.filter(|member| member.is_candidate()).map(|member| &member.candidate).collect();
-        for (key, child) in children.iter_mut() {
+        let (mut unsure, is_any_declined) = (Vec::new(), !self.declined.is_empty());
+        for (key, entry) in self.children.iter() {
+            let (Some(child), Some(_)) = (&entry.child, &entry.record) else { continue };
             // Nearly every child stays where it is, and for those nothing else is looked up.
-            if challengers.is_empty() && self.declined.is_empty() && child.owner.is_some_and(|o| !changed.contains(&o))
-            {
+            if challengers.is_empty() && !is_any_declined && child.owner.is_some_and(|o| !changed.contains(&o)) {
                 continue;
             }
             let owner = child.owner.filter(|owner| !changed.contains(owner)).and_then(|owner| self.members.get(&owner));
             if let Some(owner) = owner
-                && self.declined.is_empty()
+                && !is_any_declined
                 && !challengers.iter().any(|challenger| placement::beats(key.hash(), challenger, &owner.candidate))
             {
                 continue;
             }
-            let Some(record) = self.desired.get(key) else { continue };
-            let owner = self.find_owner(key, &record.value.spec, record.dot);
-            if owner != child.owner {
-                child.owner = owner;
-                self.dirty.push(key.clone());
+            unsure.push(key.clone());
+        }
+        for key in unsure {
+            let before = self.owner(&key);
+            self.place(&key);
+            if self.owner(&key) != before {
+                self.dirty.push(key);
             }
         }
-        self.children = children;
     }
 
     /// Why a child has no owner.

@@ -167,7 +167,7 @@ impl Scope {
     fn start_up(&mut self, cx: &mut Shared, spec: &ChildSpec) {
         let key = ChildKey::new(spec.id().clone());
         let dot = self.startup_dot(spec);
-        match self.desired.get(&key) {
+        match self.children.record(&key) {
             Some(live) if *live.value.spec != *spec.spec() => {
                 cx.event(self.id, Event::StartupDiffers { id: spec.id().clone() });
             }
@@ -175,7 +175,7 @@ impl Scope {
             None if cx.sabotage.lacks(Rule::StartupIsOneLife) => self.write_desired(cx, &key, spec.clone()),
             None => {
                 let value = Desired { spec: std::sync::Arc::new(spec.spec().clone()), run: 0 };
-                if self.desired.write_fixed(key.clone(), dot, value) {
+                if self.desired.write_fixed(&mut self.children, key.clone(), dot, value) {
                     self.desired_changed(cx, key.clone(), None);
                     self.publish_desired(cx, &key);
                 }
