@@ -38,7 +38,18 @@ const NODE_SELECTOR_BYTES_MAX: usize = 1024;
 /// # Ok::<(), haulout::SpecError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct ChildId(Arc<[u8]>);
+pub struct ChildId(IdBytes);
+
+/// The longest id that needs no allocation of its own: what fits beside a length into the room that a pointer, a count
+/// and their padding would take. Ids are read from every message and kept of every child.
+const SHORT_BYTES_MAX: usize = 22;
+
+/// The bytes of an id. The short ones are always `Short`, padded with zeros.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum IdBytes {
+    Short { len: u8, bytes: [u8; SHORT_BYTES_MAX] },
+    Long(Arc<[u8]>),
+}
 
 impl ChildId {
     /// Makes an id of these bytes.
@@ -50,24 +61,35 @@ impl ChildId {
         if bytes.is_empty() || bytes.len() > NAME_BYTES_MAX {
             return Err(SpecError::IdLength { len: bytes.len() });
         }
-        Ok(ChildId(Arc::from(bytes)))
+        if bytes.len() > SHORT_BYTES_MAX {
+            return Ok(ChildId(IdBytes::Long(Arc::from(bytes))));
+        }
+        let mut id = ChildId::lowest();
+        if let IdBytes::Short { len, bytes: short } = &mut id.0 {
+            *len = bytes.len() as u8;
+            short[..bytes.len()].copy_from_slice(bytes);
+        }
+        Ok(id)
     }
 
     /// The bytes of the id.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        match &self.0 {
+            IdBytes::Short { len, bytes } => &bytes[..usize::from(*len)],
+            IdBytes::Long(bytes) => bytes,
+        }
     }
 
     /// Smaller than every id; only a bound for searches.
     pub(crate) fn lowest() -> Self {
-        ChildId(Arc::from([].as_slice()))
+        ChildId(IdBytes::Short { len: 0, bytes: [0; SHORT_BYTES_MAX] })
     }
 }
 
 impl Ord for ChildId {
-    /// By their bytes. Copies of one id, which most look-ups compare, are not read.
+    /// By their bytes.
     fn cmp(&self, other: &Self) -> Ordering {
-        if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.cmp(&other.0) }
+        self.as_bytes().cmp(other.as_bytes())
     }
 }
 
@@ -79,11 +101,11 @@ impl PartialOrd for ChildId {
 
 impl fmt::Display for ChildId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match std::str::from_utf8(&self.0) {
+        match std::str::from_utf8(self.as_bytes()) {
             Ok(text) => f.write_str(text),
             Err(_) => {
                 f.write_str("0x")?;
-                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+                self.as_bytes().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
             }
         }
     }
@@ -129,7 +151,7 @@ impl TryFrom<&ChildId> for ChildId {
 
 impl Serialize for ChildId {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
+        serializer.serialize_bytes(self.as_bytes())
     }
 }
 

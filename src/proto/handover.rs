@@ -112,8 +112,7 @@ impl Scope {
             are_claimers_asked: false,
         };
         child.local = Local::Waiting(Box::new(round));
-        self.waiting.put(key.clone(), ());
-        self.unstable.put(key.clone(), ());
+        self.children.mark_unstable(key);
         if cx.sabotage.lacks(Rule::Ask) {
             self.start_run(cx, key);
         } else if is_counted {
@@ -367,7 +366,7 @@ impl Scope {
             };
             run.challenge = Some(Box::new(round));
             cx.stats.challenges += 1;
-            self.unstable.put(key.clone(), ());
+            self.children.mark_unstable(key);
             self.ask_again(cx, key, number);
         }
     }
@@ -376,7 +375,7 @@ impl Scope {
         if let Some(Local::Active(run)) = self.children.get_mut(key).map(|child| &mut child.local) {
             run.challenge = None;
             if run.phase == Phase::Running {
-                self.unstable.remove(key);
+                self.children.mark_stable(key);
             }
         }
     }
@@ -575,8 +574,7 @@ impl Scope {
             && matches!(child.local, Local::Waiting(_))
         {
             child.local = Local::Idle;
-            self.waiting.remove(key);
-            self.unstable.remove(key);
+            self.children.mark_stable(key);
         }
     }
 

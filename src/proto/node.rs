@@ -315,7 +315,7 @@ impl Node {
 
     /// Whether this node waits for nothing in any scope: no round, no stop, no backoff is pending.
     pub fn is_quiet(&self) -> bool {
-        self.scopes.values().all(|scope| scope.is_settled() && scope.unstable.is_empty())
+        self.scopes.values().all(|scope| scope.is_settled() && scope.children.unstable_len() == 0)
     }
 
     /// Time passes. A call that comes later than the deadline asked for, by half the life of a permission, means that

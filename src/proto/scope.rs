@@ -61,10 +61,6 @@ pub(crate) struct Scope {
     names: BTreeMap<Arc<str>, BTreeSet<InstanceId>>,
     /// Their records, and every child that is desired or runs here.
     pub(crate) children: Children,
-    /// Those for which this node collects permissions.
-    pub(crate) waiting: BucketMap<ChildKey, ()>,
-    /// Those that are neither idle nor simply running here: the safety net looks at them.
-    pub(crate) unstable: BucketMap<ChildKey, ()>,
     pub(crate) runs: BTreeMap<RunId, ChildKey>,
     pub(crate) rounds: u32,
     /// Rounds that have not asked yet, in the order in which they may.
@@ -123,8 +119,6 @@ impl Scope {
             candidates: Vec::new(),
             names: BTreeMap::new(),
             children: Children::default(),
-            waiting: BucketMap::default(),
-            unstable: BucketMap::default(),
             runs: BTreeMap::new(),
             rounds: 0,
             to_ask: VecDeque::new(),
@@ -216,7 +210,7 @@ impl Scope {
             cx.send_scoped(identity, self.id, put);
         }
         self.exchange_status(cx, identity);
-        for key in self.waiting.keys().cloned().collect::<Vec<_>>() {
+        for key in self.children.waiting() {
             self.ask_newcomer(cx, &key, identity);
         }
         if cx.is_small() {
@@ -239,7 +233,7 @@ impl Scope {
             self.forget_member(cx, instance);
             self.peer_lost(cx, instance);
         }
-        for key in self.waiting.keys().cloned().collect::<Vec<_>>() {
+        for key in self.children.waiting() {
             self.void_round_unless_free(cx, &key, gone);
         }
     }
@@ -627,7 +621,7 @@ impl Scope {
 
     /// The clock jumped, or this node is new to the others: every permission is void.
     pub(crate) fn void_all_rounds(&mut self, cx: &mut Shared) {
-        for key in self.waiting.keys().cloned().collect::<Vec<_>>() {
+        for key in self.children.waiting() {
             self.begin_round(cx, &key);
         }
     }

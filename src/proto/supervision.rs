@@ -30,11 +30,15 @@ pub(crate) struct Child {
     /// The member to which placement assigns it; `None` if nobody can run it, or it is not desired any more.
     pub(crate) owner: Option<InstanceId>,
     pub(crate) local: Local,
+    /// Whether it is neither idle nor simply running here.
+    pub(crate) is_unstable: bool,
+    /// Whether it is on the list of those that are or were.
+    pub(crate) is_listed: bool,
 }
 
 impl Child {
     pub(crate) fn idle() -> Self {
-        Child { owner: None, local: Local::Idle }
+        Child { owner: None, local: Local::Idle, is_unstable: false, is_listed: false }
     }
 }
 
@@ -208,7 +212,6 @@ impl Scope {
         }
         self.stop_counting(key);
         let predecessor = self.round_of(key).and_then(|round| round.predecessor);
-        self.waiting.remove(key);
         let epoch = Epoch { birth, run };
         let run = Run {
             run: RunId(0),
@@ -248,7 +251,7 @@ impl Scope {
             value.run = start.epoch.run;
         }
         self.runs.insert(start.run, key.clone());
-        self.unstable.put(key.clone(), ());
+        self.children.mark_unstable(key);
         cx.stats.starts += 1;
         cx.outputs.push_back(Output::StartChild(start));
         self.write_claim(cx, key, ClaimState::Starting);
@@ -264,7 +267,7 @@ impl Scope {
                 run.phase = Phase::Stopping;
                 run.challenge = None;
                 cx.outputs.push_back(Output::StopChild { run: run.run, shutdown: run.spec.shutdown });
-                self.unstable.put(key.clone(), ());
+                self.children.mark_unstable(key);
                 self.write_claim(cx, key, ClaimState::Stopping);
             }
         }
@@ -274,7 +277,7 @@ impl Scope {
     pub(crate) fn end_run(&mut self, cx: &mut Shared, key: &ChildKey) {
         let Some(child) = self.children.get_mut(key) else { return };
         let Local::Active(run) = std::mem::replace(&mut child.local, Local::Idle) else { return };
-        self.unstable.remove(key);
+        self.children.mark_stable(key);
         self.release_claim(cx, key);
         if let Some(since) = run.duplicate_since {
             cx.stats.duplicates_resolved += 1;
@@ -314,7 +317,7 @@ impl Scope {
         run.phase = Phase::Running;
         let epoch = run.epoch;
         if run.challenge.is_none() {
-            self.unstable.remove(key);
+            self.children.mark_stable(key);
         }
         cx.event(self.id, Event::ChildStarted { id: key.id().clone(), epoch });
         self.write_claim(cx, key, ClaimState::Running);
@@ -335,7 +338,7 @@ impl Scope {
         if let Some(child) = self.children.get_mut(key) {
             child.local = Local::Idle;
         }
-        self.unstable.remove(key);
+        self.children.mark_stable(key);
         self.declined.insert(OwnedKey::claim(key, self.me));
         cx.event(self.id, Event::ChildDeclined { id: key.id().clone(), error });
         self.place(key);
@@ -420,7 +423,7 @@ impl Scope {
         run.phase = Phase::Backoff;
         let id = run.run;
         cx.stats.backoffs += 1;
-        self.unstable.put(key.clone(), ());
+        self.children.mark_unstable(key);
         cx.event(self.id, Event::ChildBackoff { id: key.id().clone(), delay });
         cx.set_timer(delay, Wakeup::Backoff, Alarm::Backoff(self.id, key.clone(), id));
         self.write_claim(cx, key, ClaimState::Backoff);
@@ -501,7 +504,7 @@ impl Scope {
 
     /// The safety net for this scope: children that are in no stable state, and a slice of the others.
     pub(crate) fn sync(&mut self, cx: &mut Shared) {
-        for key in self.unstable.keys().cloned().collect::<Vec<_>>() {
+        for key in self.children.unstable() {
             self.mark(&key);
         }
         self.settle_dirty(cx);

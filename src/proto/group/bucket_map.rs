@@ -164,6 +164,9 @@ impl<K: Key, V> BucketMap<K, V> {
     }
 
     fn find(&self, key: &K) -> Option<usize> {
+        if self.entries.is_empty() {
+            return None;
+        }
         let found = self.found.load(Relaxed) as usize;
         if self.entries.get(found).is_some_and(|(last, _)| last == key) {
             return Some(found);

@@ -43,9 +43,9 @@ impl Node {
             Size::limited("desired children", most(|scope| scope.children.desired()), limits.children_max),
             Size::limited("waiting calls", most(Scope::calls_queued), limits.waiting_calls_max),
             Size::passing("outputs", self.cx.outputs.len()),
-            Size::passing("rounds", most(|scope| scope.waiting.len())),
+            Size::passing("rounds", most(|scope| scope.children.waiting_len())),
             Size::passing("rounds that have not asked", most(|scope| scope.to_ask.len())),
-            Size::passing("children in no stable state", most(|scope| scope.unstable.len())),
+            Size::passing("children in no stable state", most(|scope| scope.children.unstable_len())),
             Size::passing("rounds that ask", most(|scope| scope.asking)),
             Size::passing("searches and direct messages", most(Scope::calls_pending)),
         ]
