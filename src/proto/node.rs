@@ -384,6 +384,9 @@ impl Node {
             Alarm::AskTick(scope) => {
                 self.scopes.get_mut(&scope).into_iter().for_each(|scope| scope.ask_in_tick(cx));
             }
+            Alarm::Tell(scope) => {
+                self.scopes.get_mut(&scope).into_iter().for_each(|scope| scope.tell_starting(cx));
+            }
             Alarm::Direct(scope, key, token) => {
                 self.scopes.get_mut(&scope).into_iter().for_each(|scope| scope.repeat_direct(cx, &key, token));
             }

@@ -68,6 +68,8 @@ pub(crate) struct Scope {
     /// How many rounds ask at once.
     pub(crate) asking: usize,
     pub(crate) ask_pace: AskPace,
+    /// First claims of this node of which nobody was told yet.
+    pub(crate) untold: Vec<(ChildKey, Dot)>,
     /// The claims that say that their member declined.
     pub(crate) declined: BTreeSet<OwnedKey>,
     settling: Option<Settling>,
@@ -124,6 +126,7 @@ impl Scope {
             to_ask: VecDeque::new(),
             asking: 0,
             ask_pace: AskPace::default(),
+            untold: Vec::new(),
             declined: BTreeSet::new(),
             settling: Some(Settling::new(cx.now)),
             startup: setup.children,

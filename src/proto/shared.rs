@@ -38,6 +38,8 @@ pub(crate) enum Alarm {
     Ask(ScopeId, ChildKey, u32),
     /// Begin the rounds that have gathered.
     AskTick(ScopeId),
+    /// Tell of children that are still starting.
+    Tell(ScopeId),
     /// Repeat a direct message.
     Direct(ScopeId, ChildKey, u32),
     /// A backoff ends.

@@ -24,6 +24,10 @@ const AUDIT_PER_SYNC: usize = 1_000;
 /// Placement costs one score per child and member; beyond 10 members the audit looks at fewer children instead.
 const AUDIT_SCORES_PER_SYNC: usize = 10_000;
 
+/// How long others are not told that a child starts here for the first time: far longer than an `init` that does nothing
+/// takes, and far shorter than anything that depends on claims, which are hints.
+const START_PATIENCE: Duration = Duration::from_millis(2);
+
 /// One child as this node sees it.
 #[derive(Debug)]
 pub(crate) struct Child {
@@ -463,8 +467,32 @@ impl Scope {
             // Where not everybody is told directly, whoever waits to be succeeded is.
             cx.send_scoped(predecessor, self.id, ScopeMessage::PutOwned(owned.clone(), record.clone()));
         }
-        self.publish_owned(cx, owned, record);
+        if state == ClaimState::Starting && record.over.is_none() && cx.is_small() {
+            self.tell_later(cx, key, record.dot);
+        } else {
+            self.publish_owned(cx, owned, record);
+        }
         self.mark_watched(key);
+    }
+
+    /// A first claim is told only if it lasts: most children are up before anybody would have read that they start, and
+    /// the claim that follows names this one. Not one that itself replaced another: whoever hears of that one late would
+    /// not learn that it is over. In large clusters the gossip does the same.
+    fn tell_later(&mut self, cx: &mut Shared, key: &ChildKey, dot: Dot) {
+        if self.untold.is_empty() {
+            cx.set_timer(START_PATIENCE, Wakeup::Ask, Alarm::Tell(self.id));
+        }
+        self.untold.push((key.clone(), dot));
+    }
+
+    /// Tells which children have been starting since a moment.
+    pub(crate) fn tell_starting(&mut self, cx: &mut Shared) {
+        for (key, dot) in std::mem::take(&mut self.untold) {
+            let record = self.children.claim(&key, self.me).filter(|record| record.dot == dot).cloned();
+            if let Some(record) = record {
+                self.publish_owned(cx, OwnedKey::claim(&key, self.me), record);
+            }
+        }
     }
 
     fn release_claim(&mut self, cx: &mut Shared, key: &ChildKey) {

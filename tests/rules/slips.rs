@@ -58,6 +58,7 @@ fn claims_of_active_members_only() {
         let mut cluster = cluster(sabotage, &ABC);
         let id = id_owned(&ABC, &[(3, "b"), (1, "a")]);
         run_child(&mut cluster, A, spec(&id, ""));
+        cluster.run_for(secs(2));
         cluster.pause(C);
         cluster.crash(B);
         cluster.run_for(secs(30));
