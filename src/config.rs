@@ -141,6 +141,10 @@ pub struct Limits {
     pub stream_backlog_bytes_max: usize,
     /// Calls that wait for the node to settle. Default: 1 million.
     pub waiting_calls_max: usize,
+    /// Children that this node starts at once, or has others stop for it: as many `init`s run, or gaps of moves are open,
+    /// and the others wait their turn, scope by scope. Default: 256, so that children whose `init` returns at once are
+    /// not held up, and slow ones do not pile up on what they all depend on.
+    pub starting_max: usize,
 }
 
 impl Default for Limits {
@@ -152,6 +156,7 @@ impl Default for Limits {
             streams_max: 1_024,
             stream_backlog_bytes_max: 256 << 20,
             waiting_calls_max: 1_000_000,
+            starting_max: 256,
         }
     }
 }
@@ -196,6 +201,7 @@ impl Config {
             ("streams_max", limits.streams_max, 1 << 16),
             ("stream_backlog_bytes_max", limits.stream_backlog_bytes_max, 1 << 34),
             ("waiting_calls_max", limits.waiting_calls_max, 1 << 28),
+            ("starting_max", limits.starting_max, 1 << 20),
         ] {
             require((1..=max).contains(&value), format!("limits.{field} is {value}, set it to 1 to {max}"));
         }

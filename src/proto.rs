@@ -8,6 +8,7 @@
 //! Public for the simulator and the benchmarks; no part of the crate's stable interface.
 #![doc(hidden)]
 
+mod budget;
 mod few;
 pub mod group;
 mod handover;

@@ -92,6 +92,7 @@ fn every_wrong_field_is_named_at_once() {
             streams_max: 0,
             stream_backlog_bytes_max: 0,
             waiting_calls_max: 0,
+            starting_max: 0,
         },
     };
     let expected = [
@@ -116,6 +117,7 @@ fn every_wrong_field_is_named_at_once() {
         "limits.streams_max is 0",
         "limits.stream_backlog_bytes_max is 0",
         "limits.waiting_calls_max is 0",
+        "limits.starting_max is 0",
     ];
     let error = config.check().unwrap_err();
     for reason in expected {

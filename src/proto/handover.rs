@@ -65,6 +65,14 @@ pub(crate) struct Round {
     frees: SmallVec<[(InstanceId, Time); 2]>,
     /// Who ran the child until it answered Free: it waits to hear who runs it next.
     pub(crate) predecessor: Option<InstanceId>,
+    /// Whether it waits for a place in the budget.
+    is_held: bool,
+    /// Whether it has one: those that claim the child are asked to stop it.
+    is_moving: bool,
+    /// Since which attempt.
+    moving_since: u32,
+    /// Whether it had one, and gave it back because they take long.
+    has_moved: bool,
     /// Whether those that claim the child were asked since the last attempt, because all others had permitted it.
     are_claimers_asked: bool,
 }
@@ -93,10 +101,12 @@ impl Scope {
     pub(crate) fn begin_round(&mut self, cx: &mut Shared, key: &ChildKey) {
         let Some((life, ..)) = self.life(key) else { return };
         let Some(child) = self.children.get_mut(key) else { return };
-        let (mut is_counted, mut is_queued) = (false, false);
+        let (mut is_counted, mut is_queued, mut is_held) = (false, false, false);
+        let (mut is_moving, mut has_moved) = (false, false);
         if let Local::Waiting(round) = &child.local {
             cx.stats.rounds_voided += 1;
-            is_counted = round.is_counted;
+            (is_counted, is_held) = (round.is_counted, round.is_held);
+            (is_moving, has_moved) = (round.is_moving, round.has_moved);
             is_queued = !is_counted && round.attempt == 0;
         }
         self.rounds = self.rounds.wrapping_add(1);
@@ -109,6 +119,10 @@ impl Scope {
             sent: SmallVec::new(),
             frees: SmallVec::new(),
             predecessor: None,
+            is_held,
+            is_moving,
+            moving_since: 0,
+            has_moved,
             are_claimers_asked: false,
         };
         child.local = Local::Waiting(Box::new(round));
@@ -140,7 +154,7 @@ impl Scope {
         if cx.now.since(self.ask_pace.since) >= ASK_TICK {
             self.ask_pace = AskPace { since: cx.now, ..AskPace::default() };
         }
-        while self.asking < ASKING_MAX
+        while self.asking < ASKING_MAX.min(cx.budget.rounds_max())
             && let Some(key) = self.to_ask.pop_front()
         {
             let Some(Local::Waiting(round)) = self.children.get_mut(&key).map(|child| &mut child.local) else {
@@ -165,12 +179,79 @@ impl Scope {
     }
 
     /// A round is over, or waits for something else than an answer that is on its way.
-    pub(crate) fn stop_counting(&mut self, key: &ChildKey) {
-        if let Some(Local::Waiting(round)) = self.children.get_mut(key).map(|child| &mut child.local)
-            && std::mem::take(&mut round.is_counted)
-        {
+    fn stop_counting(&mut self, key: &ChildKey) {
+        let Some(Local::Waiting(round)) = self.children.get_mut(key).map(|child| &mut child.local) else { return };
+        if std::mem::take(&mut round.is_counted) {
             self.asking -= 1;
         }
+    }
+
+    /// A move has its place no more: the child starts, is not to start here, or is slow to stop where it runs.
+    fn stop_moving(&mut self, cx: &mut Shared, key: &ChildKey) {
+        if let Some(Local::Waiting(round)) = self.children.get_mut(key).map(|child| &mut child.local)
+            && std::mem::take(&mut round.is_moving)
+        {
+            round.has_moved = true;
+            cx.budget.give_back();
+        }
+    }
+
+    /// A round is over.
+    pub(crate) fn end_round(&mut self, cx: &mut Shared, key: &ChildKey) {
+        self.stop_counting(key);
+        self.stop_moving(cx, key);
+    }
+
+    /// Whether those that run a child may be asked to stop: only if it can then start here.
+    fn may_ask_claimers(&mut self, cx: &mut Shared, key: &ChildKey) -> bool {
+        let Some(Local::Waiting(round)) = self.children.get_mut(key).map(|child| &mut child.local) else { return true };
+        // Whoever has asked for long waits for a slow stop, during which the child runs.
+        if round.is_moving || round.has_moved {
+            return true;
+        }
+        if !cx.budget.may_take() {
+            self.hold(cx, key);
+            return false;
+        }
+        round.is_moving = true;
+        round.moving_since = round.attempt;
+        cx.budget.take();
+        true
+    }
+
+    /// A child waits for a place in the budget.
+    pub(crate) fn hold(&mut self, cx: &mut Shared, key: &ChildKey) {
+        let is_held = match self.children.get_mut(key).map(|child| &mut child.local) {
+            Some(Local::Waiting(round)) => &mut round.is_held,
+            Some(Local::Active(run)) => &mut run.is_held,
+            Some(Local::Idle) | None => return,
+        };
+        if !std::mem::replace(is_held, true) {
+            self.held.push_back(key.clone());
+            cx.budget.queue();
+            cx.stats.starts_held += 1;
+        }
+    }
+
+    /// A place is free: goes on with the child that has waited longest.
+    pub(crate) fn release_held(&mut self, cx: &mut Shared) {
+        let Some(key) = self.held.pop_front() else { return };
+        cx.budget.grant();
+        match self.children.get_mut(&key).map(|child| &mut child.local) {
+            Some(Local::Waiting(round)) => {
+                round.is_held = false;
+                // What it lacks by now it asks for at its next attempt.
+                if !self.try_to_start(cx, &key, false) {
+                    self.ask_claimers_last(cx, &key);
+                }
+            }
+            Some(Local::Active(run)) => {
+                run.is_held = false;
+                self.launch_held(cx, &key);
+            }
+            Some(Local::Idle) | None => {}
+        }
+        cx.budget.granted();
     }
 
     /// Starts if nobody is left to ask, otherwise asks those that have not permitted it.
@@ -194,8 +275,12 @@ impl Scope {
         let Some(round) = self.round_of(key) else { return };
         round.are_claimers_asked = false;
         let attempt = round.attempt;
+        let is_slow_to_stop = round.is_moving && attempt > round.moving_since + COUNTED_ATTEMPTS_MAX;
         if attempt > COUNTED_ATTEMPTS_MAX {
             self.stop_counting(key);
+        }
+        if is_slow_to_stop {
+            self.stop_moving(cx, key);
         }
         let retry = cx.ask_retry(attempt);
         if !cx.sabotage.lacks(Rule::RetryAsks) {
@@ -204,7 +289,7 @@ impl Scope {
     }
 
     /// Members without a valid Free; those that claim the child only when all others have one.
-    fn whom_to_ask(&mut self, cx: &Shared, key: &ChildKey) -> Vec<Identity> {
+    fn whom_to_ask(&mut self, cx: &mut Shared, key: &ChildKey) -> Vec<Identity> {
         let now = cx.now;
         let Some(round) = self.round_of(key) else { return Vec::new() };
         let lacking = |identity: &&Identity| round.free_until(identity.instance).is_none_or(|until| until <= now);
@@ -219,7 +304,8 @@ impl Scope {
         let (last, first): (Vec<_>, Vec<_>) = all.into_iter().partition(|id| claimers.contains(&id.instance));
         // Members that are excused anyway must not keep the claimers from being asked.
         let are_excused = || self.are_excused(cx, key, &first.iter().map(|id| id.instance).collect::<Vec<_>>());
-        if first.is_empty() || are_excused() { first.into_iter().chain(last).collect() } else { first }
+        let are_next = !last.is_empty() && (first.is_empty() || are_excused());
+        if are_next && self.may_ask_claimers(cx, key) { first.into_iter().chain(last).collect() } else { first }
     }
 
     fn claimers(&self, cx: &Shared, key: &ChildKey) -> Vec<Identity> {
@@ -316,6 +402,11 @@ impl Scope {
         if !silent.is_empty() && (!may_excuse || !self.are_excused(cx, key, &silent)) {
             return false;
         }
+        let is_moving = matches!(self.round_of(key), Some(round) if round.is_moving);
+        if !is_moving && !cx.budget.may_take() {
+            self.hold(cx, key);
+            return false;
+        }
         self.start_run(cx, key);
         self.tell_unconfirmed(cx, key, &silent);
         true
@@ -362,6 +453,10 @@ impl Scope {
                 sent: SmallVec::new(),
                 frees: SmallVec::new(),
                 predecessor: None,
+                is_held: false,
+                is_moving: false,
+                moving_since: 0,
+                has_moved: false,
                 are_claimers_asked: false,
             };
             run.challenge = Some(Box::new(round));
@@ -395,7 +490,7 @@ impl Scope {
                 if self.owner(&key) == Some(self.me) {
                     Verdict::Busy
                 } else {
-                    self.stop_waiting(&key);
+                    self.stop_waiting(cx, &key);
                     Verdict::Free
                 }
             }
@@ -542,7 +637,7 @@ impl Scope {
             return;
         }
         let claimers = self.claimers(cx, key);
-        if lacking == claimers.len() {
+        if lacking == claimers.len() && self.may_ask_claimers(cx, key) {
             cx.stats.claimers_asked_last += 1;
             self.send_asks(cx, key, &claimers);
             if let Some(round) = self.round_of(key) {
@@ -568,8 +663,8 @@ impl Scope {
     }
 
     /// This node is not the owner any more.
-    pub(crate) fn stop_waiting(&mut self, key: &ChildKey) {
-        self.stop_counting(key);
+    pub(crate) fn stop_waiting(&mut self, cx: &mut Shared, key: &ChildKey) {
+        self.end_round(cx, key);
         if let Some(child) = self.children.get_mut(key)
             && matches!(child.local, Local::Waiting(_))
         {

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chacha20::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
+use super::budget::Budget;
 use super::group::records::{LABELS_MAX, RECORD_BYTES_MAX, record_bytes};
 use super::links::{IDLE_TIMEOUT, Links};
 use super::looks::Looks;
@@ -51,6 +53,8 @@ pub struct Node {
     cx: Shared,
     scopes: BTreeMap<ScopeId, Scope>,
     transmits: Transmits,
+    /// The scope whose turn it was last to go on with a child that was held.
+    released: ScopeId,
     /// A SWIM packet and a datagram while they are put together.
     scratch: (Vec<u8>, Vec<u8>),
     leaving: Option<Leaving>,
@@ -110,6 +114,7 @@ impl Node {
             timers: Timers::default(),
             stats: Stats::default(),
             peers: BTreeMap::new(),
+            budget: Budget::new(config.limits.starting_max),
             rtt: RTT_GUESS,
             runs: 0,
             via: None,
@@ -124,6 +129,7 @@ impl Node {
             cx,
             scopes: BTreeMap::new(),
             transmits: Transmits::default(),
+            released: ScopeId::of(""),
             scratch: Default::default(),
             leaving: None,
             has_left: false,
@@ -457,6 +463,22 @@ impl Node {
         self.follow_membership();
         for scope in self.scopes.values_mut() {
             scope.settle_dirty(&mut self.cx);
+        }
+        self.release_held();
+    }
+
+    /// Gives places in the budget that are free to children that wait for one, one to each scope in turn.
+    fn release_held(&mut self) {
+        while self.cx.budget.has_room() {
+            let holds = |scope: &ScopeId| self.scopes.get(scope).is_some_and(|scope| !scope.held.is_empty());
+            let turn = (Bound::Excluded(self.released), Bound::Unbounded);
+            let later = self.scopes.range(turn).map(|(id, _)| *id).find(holds);
+            let Some(id) = later.or_else(|| self.scopes.keys().copied().find(holds)) else { return };
+            self.released = id;
+            if let Some(scope) = self.scopes.get_mut(&id) {
+                scope.release_held(&mut self.cx);
+                scope.settle_dirty(&mut self.cx);
+            }
         }
     }
 

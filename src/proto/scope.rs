@@ -68,6 +68,8 @@ pub(crate) struct Scope {
     /// How many rounds ask at once.
     pub(crate) asking: usize,
     pub(crate) ask_pace: AskPace,
+    /// Children that could start, or be asked for where they run, and wait for a place in the budget of this node.
+    pub(crate) held: VecDeque<ChildKey>,
     /// First claims of this node of which nobody was told yet.
     pub(crate) untold: Vec<(ChildKey, Dot)>,
     /// The claims that say that their member declined.
@@ -126,6 +128,7 @@ impl Scope {
             to_ask: VecDeque::new(),
             asking: 0,
             ask_pace: AskPace::default(),
+            held: VecDeque::new(),
             untold: Vec::new(),
             declined: BTreeSet::new(),
             settling: Some(Settling::new(cx.now)),

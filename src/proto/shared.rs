@@ -7,6 +7,7 @@ use std::time::Duration;
 use chacha20::ChaCha8Rng;
 use rand_core::Rng;
 
+use super::budget::Budget;
 use super::group::ChildKey;
 use super::links::Links;
 use super::membership::Membership;
@@ -102,6 +103,7 @@ pub(crate) struct Shared {
     pub(crate) timers: Timers<Alarm>,
     pub(crate) stats: Stats,
     pub(crate) peers: BTreeMap<InstanceId, Peer>,
+    pub(crate) budget: Budget,
     /// Smoothed time from an Ask to its answer.
     pub(crate) rtt: Duration,
     pub(crate) runs: u64,

@@ -108,6 +108,8 @@ counters! {
     restarts,
     /// Runs whose `init` failed.
     start_failures,
+    /// Starts that waited because `limits.starting_max` children were starting or moving here.
+    starts_held,
     /// Pauses of children that fail too often.
     backoffs,
     /// Runs whose arguments did not decode here.

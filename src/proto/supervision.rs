@@ -99,6 +99,20 @@ pub(crate) struct Run {
     pub(crate) challenge: Option<Box<Round>>,
     /// Since when another node's run may have been alive beside this one.
     duplicate_since: Option<Time>,
+    /// Whether it waits for a place in the budget.
+    pub(crate) is_held: bool,
+}
+
+impl Run {
+    /// Passes to another phase. A run that starts has a place in the budget.
+    fn enter(&mut self, cx: &mut Shared, phase: Phase) {
+        let was_starting = std::mem::replace(&mut self.phase, phase) == Phase::Starting;
+        match (was_starting, phase == Phase::Starting) {
+            (false, true) => cx.budget.take(),
+            (true, false) => cx.budget.give_back(),
+            (true, true) | (false, false) => {}
+        }
+    }
 }
 
 /// What matters of another node's claim on a child that runs here.
@@ -135,12 +149,12 @@ impl Scope {
                 }
             }
             (Local::Waiting(_), None) => {
-                self.stop_waiting(key);
+                self.stop_waiting(cx, key);
                 self.children.remove(key);
             }
             (Local::Waiting(_), Some((dot, _, spec, _))) => {
                 if !is_owner || self.stays_elsewhere(key, &spec) {
-                    self.stop_waiting(key);
+                    self.stop_waiting(cx, key);
                 } else if !self.is_round_for(key, dot) {
                     self.begin_round(cx, key);
                 }
@@ -210,16 +224,16 @@ impl Scope {
         let Some((life, birth, spec, run)) = self.life(key) else { return };
         if spec.restart == Restart::Temporary && run > 0 {
             cx.stats.temporaries_ended += 1;
-            self.stop_waiting(key);
+            self.stop_waiting(cx, key);
             self.remove_desired(cx, key, None);
             return;
         }
-        self.stop_counting(key);
+        self.end_round(cx, key);
         let predecessor = self.round_of(key).and_then(|round| round.predecessor);
         let epoch = Epoch { birth, run };
         let run = Run {
             run: RunId(0),
-            phase: Phase::Starting,
+            phase: Phase::Backoff,
             spec,
             life,
             epoch,
@@ -232,6 +246,7 @@ impl Scope {
             predecessor,
             challenge: None,
             duplicate_since: None,
+            is_held: false,
         };
         if let Some(child) = self.children.get_mut(key) {
             child.local = Local::Active(Box::new(run));
@@ -246,7 +261,7 @@ impl Scope {
         let Some(Local::Active(run)) = self.children.get_mut(key).map(|child| &mut child.local) else { return };
         run.run = cx.next_run();
         run.life = life;
-        run.phase = Phase::Starting;
+        run.enter(cx, Phase::Starting);
         run.started = cx.now;
         run.epoch = Epoch { birth, run: heard.saturating_add(u32::from(rises || run.restarts == 0)) };
         let start =
@@ -268,7 +283,7 @@ impl Scope {
             Phase::Stopping => {}
             Phase::Backoff => self.end_run(cx, key),
             Phase::Starting | Phase::Running => {
-                run.phase = Phase::Stopping;
+                run.enter(cx, Phase::Stopping);
                 run.challenge = None;
                 cx.outputs.push_back(Output::StopChild { run: run.run, shutdown: run.spec.shutdown });
                 self.children.mark_unstable(key);
@@ -280,7 +295,8 @@ impl Scope {
     /// This node holds nothing of the child any more: releases the claim and permits whoever asked last.
     pub(crate) fn end_run(&mut self, cx: &mut Shared, key: &ChildKey) {
         let Some(child) = self.children.get_mut(key) else { return };
-        let Local::Active(run) = std::mem::replace(&mut child.local, Local::Idle) else { return };
+        let Local::Active(mut run) = std::mem::replace(&mut child.local, Local::Idle) else { return };
+        run.enter(cx, Phase::Stopping);
         self.children.mark_stable(key);
         self.release_claim(cx, key);
         if let Some(since) = run.duplicate_since {
@@ -318,7 +334,7 @@ impl Scope {
         if run.phase != Phase::Starting {
             return;
         }
-        run.phase = Phase::Running;
+        run.enter(cx, Phase::Running);
         let epoch = run.epoch;
         if run.challenge.is_none() {
             self.children.mark_stable(key);
@@ -338,6 +354,7 @@ impl Scope {
         cx.stats.declines += 1;
         tracing::warn!(child = %key.id(), %error, "this node does not understand a child's arguments");
         run.last_error = Some(error.clone());
+        run.enter(cx, Phase::Stopping);
         self.write_claim(cx, key, ClaimState::Declined);
         if let Some(child) = self.children.get_mut(key) {
             child.local = Local::Idle;
@@ -411,9 +428,32 @@ impl Scope {
             return;
         }
         run.recent.push_back(now);
-        run.restarts += 1;
-        cx.stats.restarts += 1;
-        self.launch(cx, key);
+        self.launch_again(cx, key);
+    }
+
+    /// Restarts a child in place, or has it wait for its turn.
+    fn launch_again(&mut self, cx: &mut Shared, key: &ChildKey) {
+        let Some(Local::Active(run)) = self.children.get_mut(key).map(|child| &mut child.local) else { return };
+        if cx.budget.may_take() {
+            run.restarts += 1;
+            cx.stats.restarts += 1;
+            self.launch(cx, key);
+            return;
+        }
+        if run.phase != Phase::Backoff {
+            run.enter(cx, Phase::Backoff);
+            self.children.mark_unstable(key);
+            self.write_claim(cx, key, ClaimState::Backoff);
+        }
+        self.hold(cx, key);
+    }
+
+    /// A place in the budget is free for a child that waits to be restarted.
+    pub(crate) fn launch_held(&mut self, cx: &mut Shared, key: &ChildKey) {
+        let Some(Local::Active(run)) = self.children.get(key).map(|child| &child.local) else { return };
+        if run.phase == Phase::Backoff {
+            self.launch_again(cx, key);
+        }
     }
 
     fn back_off(&mut self, cx: &mut Shared, key: &ChildKey) {
@@ -424,7 +464,7 @@ impl Scope {
         // Between three quarters and five quarters, so that children that failed together do not return together.
         let delay = doubled.mul_f64(0.75 + fraction / 2.0);
         run.backoffs = run.backoffs.saturating_add(1);
-        run.phase = Phase::Backoff;
+        run.enter(cx, Phase::Backoff);
         let id = run.run;
         cx.stats.backoffs += 1;
         self.children.mark_unstable(key);
@@ -444,9 +484,7 @@ impl Scope {
             cx.set_timer(Duration::from_millis(100), Wakeup::Backoff, Alarm::Backoff(self.id, key.clone(), of));
             return;
         }
-        run.restarts += 1;
-        cx.stats.restarts += 1;
-        self.launch(cx, key);
+        self.launch_again(cx, key);
     }
 
     /// Says what this node does with a child.

@@ -3,6 +3,7 @@
 //! One file per subject. Everything is judged from outside: from the children's own start and stop times, from
 //! listings and from events.
 
+mod budgets;
 mod chaos;
 mod children;
 mod crashes;

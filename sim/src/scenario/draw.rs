@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use haulout::Config;
 use haulout::proto::Site;
+use haulout::{Config, Limits};
 
 use super::faults::{self, Family};
 use super::{ClusterPlan, EndPlan, Expect, KindPlan, OutcomePlan, RunPlan, Scenario, StartPlan, config, span};
@@ -203,8 +203,13 @@ impl Draw {
             let sync_interval = self.sync_interval.unwrap_or(Config::default().sync_interval);
             return Config { profile: timings, sync_interval, ..config() };
         }
+        // Tight in some runs, so that nearly every start and move has to wait for another.
+        let mut random = self.stream("budget");
+        let tight = random.chance(0.3).then(|| 1 + random.below(4));
+        let limits = Limits::default();
         Config {
             profile: timings,
+            limits: Limits { starting_max: tight.unwrap_or(limits.starting_max), ..limits },
             sync_interval: self.sync_interval.unwrap_or(sync),
             settle_timeout: Some(settle),
             confirm_timeout: Some(confirm),
@@ -411,6 +416,7 @@ impl Draw {
             ("sync_interval", span::format(config.sync_interval)),
             ("settle_timeout", optional(config.settle_timeout)),
             ("confirm_timeout", optional(config.confirm_timeout)),
+            ("starting_max", config.limits.starting_max.to_string()),
             ("delay", scenario.network.delay.to_string()),
             ("timer_lateness", scenario.cluster.timer_lateness.to_string()),
             ("resume", format!("{:?}", scenario.cluster.resume)),

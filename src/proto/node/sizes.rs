@@ -42,6 +42,8 @@ impl Node {
             Size::limited("rumours", self.cx.gossip.len(), crate::proto::outbox::RUMOURS_MAX),
             Size::limited("desired children", most(|scope| scope.children.desired()), limits.children_max),
             Size::limited("waiting calls", most(Scope::calls_queued), limits.waiting_calls_max),
+            Size::limited("children that start or move", self.cx.budget.taken(), limits.starting_max),
+            Size::passing("children that wait to start or move", most(|scope| scope.held.len())),
             Size::passing("outputs", self.cx.outputs.len()),
             Size::passing("rounds", most(|scope| scope.children.waiting_len())),
             Size::passing("rounds that have not asked", most(|scope| scope.to_ask.len())),

@@ -1,0 +1,114 @@
+//! No herd: slow starts and moves are begun a few at a time, and scopes take turns.
+
+use haulout::proto::{Command, Reply, ScopeId};
+use haulout_sim::children::Plan;
+use haulout_sim::random::Range;
+use haulout_sim::{Cluster, NodeIdx, Options};
+
+use crate::support::*;
+
+/// A cluster whose nodes start so many children at once, each of which takes so long to start.
+fn slow(nodes: usize, starting_max: usize, init_ms: u64) -> Cluster {
+    let mut options = Options::seeded(11);
+    options.config.limits.starting_max = starting_max;
+    let mut cluster = cluster_with(options, nodes);
+    cluster.children().plan(Plan { start_delay: Range::fixed(millis(init_ms)), ..Plan::default() });
+    cluster
+}
+
+/// How many children are starting on each node, at most.
+fn starting(cluster: &Cluster) -> usize {
+    let starting = |node: NodeIdx| {
+        let mine = cluster.journal().alive().filter(move |run| run.node == node);
+        mine.filter(|run| !run.is_running()).count()
+    };
+    cluster.up().into_iter().map(starting).max().unwrap_or(0)
+}
+
+fn running(cluster: &Cluster) -> usize {
+    cluster.journal().alive().filter(|run| run.is_running()).count()
+}
+
+/// Goal: slow children start no more at once than the budget has places, and it is used. Method: 60 children that take
+/// half a second each, on three nodes with four places each; they need five rounds of half a second and no more than
+/// about the imbalance beside that.
+#[test]
+fn slow_starts_keep_to_the_budget() {
+    let mut cluster = slow(3, 4, 500);
+    for id in ids(60) {
+        let request = cluster.start(A, spec(&id));
+        assert!(matches!(cluster.wait(request), Reply::Started(Ok(true))));
+    }
+    let mut most = 0;
+    cluster.expect(secs(6), "all run", |cluster| {
+        most = most.max(starting(cluster));
+        running(cluster) == 60
+    });
+    assert_eq!(most, 4);
+    assert!(cluster.total_stats().starts_held > 0);
+    assert_invariants(&cluster);
+}
+
+/// Goal: a node that joins makes few gaps at a time, however slowly children start there. Method: 40 children run on one
+/// node, another one with two places joins; at every moment no more than two children run nowhere, and about half move.
+#[test]
+fn a_join_opens_few_gaps_at_once() {
+    let mut cluster = slow(1, 2, 100);
+    start_many(&mut cluster, 40);
+    cluster.add_node("b");
+    let mut fewest = 40;
+    let moved = |cluster: &Cluster| cluster.journal().alive().filter(|run| run.node == B && run.is_running()).count();
+    cluster.expect(REST, "its share runs there", |cluster| {
+        fewest = fewest.min(running(cluster));
+        running(cluster) == 40 && moved(cluster) >= 12 && starting(cluster) == 0
+    });
+    assert!((38..40).contains(&fewest), "{fewest} ran at the worst moment");
+    cluster.converge(REST);
+    assert_invariants(&cluster);
+}
+
+/// Goal: a bulk in one scope does not keep another one waiting for its end. Method: with one place, 30 slow children in
+/// one scope, then three in another: these run when no more than a handful of the others do.
+#[test]
+fn scopes_take_turns() {
+    let mut cluster = slow(1, 1, 100);
+    let other = ScopeId::of("other");
+    let joined = cluster.join_scope(A, "other", &["kind"], Vec::new());
+    assert!(matches!(cluster.wait(joined), Reply::Joined(Ok(_))));
+    cluster.converge(REST);
+    for id in ids(30) {
+        start(&mut cluster, A, spec(&id));
+    }
+    for child in ["x", "y", "z"] {
+        let command = Command::Start { scope: other, spec: spec(child), replicated: 0 };
+        assert!(matches!(cluster.call(A, command), Reply::Started(Ok(true))));
+    }
+    let in_other =
+        |cluster: &Cluster| cluster.journal().alive().filter(|run| run.scope == other && run.is_running()).count() == 3;
+    cluster.expect(secs(3), "the others run", |cluster| in_other(cluster));
+    let first = running(&cluster) - 3;
+    assert!(first <= 6, "{first} of the bulk came first");
+}
+
+/// Goal: children that crash together are restarted within the budget too. Method: 20 children of one node with two
+/// places fail in the same moment, once.
+#[test]
+fn restarts_keep_to_the_budget() {
+    let mut cluster = slow(1, 2, 100);
+    let mut begun = 0;
+    cluster.children().plan_with(move |_, _, _| {
+        begun += 1;
+        let end = (begun <= 20).then(|| (Range::fixed(secs(5)), haulout::Outcome::Error("tired".into())));
+        Some(Plan { start_delay: Range::fixed(millis(100)), end, ..Plan::default() })
+    });
+    for id in ids(20) {
+        start(&mut cluster, A, spec(&id));
+    }
+    let mut most = 0;
+    cluster.expect(secs(30), "all run for the second time", |cluster| {
+        most = most.max(starting(cluster));
+        cluster.journal().runs().len() == 40 && running(cluster) == 20
+    });
+    assert_eq!(most, 2);
+    assert_invariants(&cluster);
+}
