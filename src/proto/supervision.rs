@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::group::{ChildKey, Claim, ClaimState, Desired, Owned, OwnedKey, Record};
 use super::handover::Round;
 use super::scope::{Scope, nanos};
-use super::shared::{Alarm, FANOUT_MAX, Shared};
+use super::shared::{Alarm, Shared};
 use super::wire::{ScopeMessage, Verdict};
 use super::{ChildEvent, Dot, Epoch, Identity, InstanceId, Output, Rule, RunId, StartChild, Time, Wakeup};
 use crate::child::{Restart, Spec};
@@ -442,7 +442,7 @@ impl Scope {
         let predecessor = run.predecessor.and_then(|instance| cx.membership.identity_of(instance));
         let owned = OwnedKey::claim(key, self.me);
         let record = self.owned.write(owned.clone(), Owned::Claim(Arc::new(claim))).clone();
-        if let Some(predecessor) = predecessor.filter(|_| cx.size() > FANOUT_MAX) {
+        if let Some(predecessor) = predecessor.filter(|_| !cx.is_small()) {
             // Where not everybody is told directly, whoever waits to be succeeded is.
             cx.send_scoped(predecessor, self.id, ScopeMessage::PutOwned(owned.clone(), record.clone()));
         }
