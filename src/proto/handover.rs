@@ -57,6 +57,8 @@ pub(crate) struct Round {
     life: Dot,
     /// Whether it counts among those that ask at once.
     is_counted: bool,
+    /// Whether it takes the place of one that had asked and was void.
+    is_repeated: bool,
     attempt: u32,
     sent: VecDeque<(u32, Time)>,
     /// Who has answered Free, and until when that counts.
@@ -78,8 +80,9 @@ impl Scope {
     pub(crate) fn begin_round(&mut self, cx: &mut Shared, key: &ChildKey) {
         let Some((life, ..)) = self.life(key) else { return };
         let Some(child) = self.children.get_mut(key) else { return };
-        let (mut is_counted, mut is_queued) = (false, false);
+        let (mut is_counted, mut is_queued, mut is_repeated) = (false, false, false);
         if let Local::Waiting(round) = &child.local {
+            is_repeated = round.is_repeated || round.attempt > 0;
             cx.stats.rounds_voided += 1;
             is_counted = round.is_counted;
             is_queued = !is_counted && round.attempt == 0;
@@ -90,6 +93,7 @@ impl Scope {
             number,
             life,
             is_counted,
+            is_repeated,
             attempt: 0,
             sent: VecDeque::new(),
             frees: BTreeMap::new(),
@@ -201,9 +205,27 @@ impl Scope {
             all.retain(|identity| self.may_own(key, identity.instance));
         }
         let (last, first): (Vec<_>, Vec<_>) = all.into_iter().partition(|id| claimers.contains(&id.instance));
+        if self.round_of(key).is_some_and(|round| round.is_repeated) {
+            let silent = self.silent_among(cx, key, &first);
+            if !silent.is_empty() {
+                return silent;
+            }
+        }
         // Members that are excused anyway must not keep the claimers from being asked.
         let are_excused = || self.are_excused(cx, key, &first.iter().map(|id| id.instance).collect::<Vec<_>>());
         if first.is_empty() || are_excused() { first.into_iter().chain(last).collect() } else { first }
+    }
+
+    /// Members that answer nothing and are not excused yet. Where many go at once, each that is found to be gone voids the
+    /// rounds that it was asked in: until that is over, asking the others again would be in vain, and there are many.
+    fn silent_among(&self, cx: &Shared, key: &ChildKey, members: &[Identity]) -> Vec<Identity> {
+        let is_silent = |identity: &&Identity| {
+            let since = cx.peers.get(&identity.instance).and_then(|peer| peer.unanswered_since);
+            since.is_some_and(|since| cx.now.since(since) >= cx.ask_retry(1))
+        };
+        let silent: Vec<Identity> = members.iter().filter(is_silent).copied().collect();
+        let are_excused = self.are_excused(cx, key, &silent.iter().map(|id| id.instance).collect::<Vec<_>>());
+        if are_excused { Vec::new() } else { silent }
     }
 
     fn claimers(&self, cx: &Shared, key: &ChildKey) -> Vec<Identity> {
@@ -344,6 +366,7 @@ impl Scope {
                 number,
                 life,
                 is_counted: false,
+                is_repeated: false,
                 attempt: 0,
                 sent: VecDeque::new(),
                 frees: BTreeMap::new(),
