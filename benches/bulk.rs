@@ -62,6 +62,7 @@ impl Trio {
                 wall_ms_at_zero: 0,
                 sabotage: Sabotage::default(),
                 fault_sites: Default::default(),
+                fanout: Default::default(),
             };
             let mut node = Node::new(&config, birth, trio.now).expect("a valid configuration");
             let setup = ScopeSetup {

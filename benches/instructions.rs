@@ -149,6 +149,7 @@ impl Pair {
                 wall_ms_at_zero: 0,
                 sabotage: Sabotage::default(),
                 fault_sites: Default::default(),
+                fanout: Default::default(),
             };
             let mut node = Node::new(&config, birth, now).expect("a valid configuration");
             let setup = ScopeSetup {

@@ -37,6 +37,7 @@ pub use ids::{Dot, Epoch, Identity, InstanceId, ScopeId};
 pub use io::*;
 pub use node::{Birth, Node, Size};
 pub use sabotage::{Rule, Sabotage};
+pub use shared::Fanout;
 pub use sites::{FaultSites, Site};
 pub use stats::Stats;
 pub use time::Time;

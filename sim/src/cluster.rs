@@ -44,6 +44,9 @@ use crate::random::{Random, Range};
 use crate::streams::{End, Heard, Host, Later, Step, Streams, World};
 use crate::trace::{At, Digest, Trace};
 
+/// Copies that are older than this are counted apart.
+const HOUR: Duration = Duration::from_secs(3_600);
+
 /// A datagram larger than this does not fit an Ethernet frame; sending one is a bug.
 const DATAGRAM_BYTES_MAX: usize = 1_472;
 
@@ -220,6 +223,11 @@ impl Cluster {
     /// How many millionths the clock of a node is too fast.
     pub fn drift_ppm(&self, node: NodeIdx) -> i32 {
         self.slots[node.0].options.drift_ppm
+    }
+
+    /// How far the wall clock of a node is off.
+    pub fn wall_offset_ms(&self, node: NodeIdx) -> i64 {
+        self.slots[node.0].options.wall_offset_ms
     }
 
     /// The trace of everything that happened.
@@ -575,6 +583,7 @@ impl Cluster {
         }
         if let Some(replay) = replay {
             self.traffic.replayed += 1;
+            self.traffic.replayed_after_hours += u64::from(replay >= HOUR);
             let origin = Origin { counts: false, ..origin };
             self.queue.push(sent + replay, Happening::Arrival { from, to, origin, bytes: bytes.clone() });
         }

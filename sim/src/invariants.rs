@@ -163,7 +163,7 @@ pub const ALL: &[Invariant] = &[
         "membership",
         "down-is-final",
         membership::down_is_final,
-        "an identity that a node saw go down never comes back there: the same instance only under a new one",
+        "an identity that a node saw go down does not come back there within a day: the same instance only under a new one",
     ),
     invariant(
         Safety,

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use haulout::proto::{Rule, Sabotage, Site};
+use haulout::proto::{Fanout, Rule, Sabotage, Site};
 use haulout::{Config, Outcome, Security};
 use serde::{Deserialize, Serialize};
 
@@ -101,6 +101,9 @@ pub struct ClusterPlan {
     pub seeds: usize,
     /// So many children `startup-0` and so on are every node's start-up children. Default: none.
     pub startup: usize,
+    /// Up to so many other members are told of every change directly; in larger clusters it spreads by gossip, and more is
+    /// done otherwise. Default: that of the library.
+    pub fanout: usize,
     /// How late timers fire.
     pub timer_lateness: Range,
     /// What a process sees first when it is continued, unless the event says.
@@ -121,6 +124,7 @@ impl Default for ClusterPlan {
             count: 3,
             seeds: 2,
             startup: 0,
+            fanout: Fanout::default().max(),
             timer_lateness: Range::ZERO,
             resume: Resume::default(),
             without: Vec::new(),

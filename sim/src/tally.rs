@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use haulout::proto::Time;
 
+use crate::NodeIdx;
 use crate::figures::{Spread, short};
-use crate::history::{FaultKind, History, LifeEnd};
+use crate::history::{Fault, FaultKind, History, LifeEnd};
 use crate::invariants::{Evidence, excuses};
 use crate::measures::{duplicates, orphans};
 use crate::trace::Digest;
@@ -85,6 +86,10 @@ const MAY_BE_MISSING: &[(&str, &str)] = &[
     ("refused_serial", "every life has an instance of its own, and nobody forges records"),
 ];
 
+/// Faults that last so long are counted beside those that are over sooner.
+const DAY: Duration = Duration::from_secs(86_400);
+const YEAR_MS: u64 = 31_557_600_000;
+
 /// How often each kind of fault struck, and how lives ended.
 fn struck(history: &History) -> BTreeMap<&'static str, u64> {
     let all = [
@@ -92,7 +97,9 @@ fn struck(history: &History) -> BTreeMap<&'static str, u64> {
         "fault_clog",
         "fault_bad_link",
         "fault_sieve",
+        "fault_cut_days",
         "fault_pause",
+        "fault_pause_days",
         "fault_slow",
         "fault_twin",
         "fault_clock_jump",
@@ -119,13 +126,19 @@ fn struck(history: &History) -> BTreeMap<&'static str, u64> {
         FaultKind::Loss(_) => "fault_loss",
         FaultKind::Weather(_) => "fault_weather",
     });
+    let is_long = |fault: &&Fault| fault.to.is_some_and(|to| to.since(fault.from) >= DAY);
+    let long = history.faults.iter().filter(is_long).filter_map(|fault| match fault.kind {
+        FaultKind::Cut(..) => Some("fault_cut_days"),
+        FaultKind::Paused(_) => Some("fault_pause_days"),
+        _ => None,
+    });
     let ends = history.lives.iter().filter_map(|life| life.end).map(|end| match end {
         LifeEnd::Crashed => "fault_crash",
         LifeEnd::PowerLost => "fault_power",
         LifeEnd::Left => "leaves",
     });
     let joins = history.lives.iter().filter(|life| life.from > Time::ZERO).map(|_| "joins");
-    faults.chain(ends).chain(joins).for_each(|name| *struck.entry(name).or_default() += 1);
+    faults.chain(long).chain(ends).chain(joins).for_each(|name| *struck.entry(name).or_default() += 1);
     struck
 }
 
@@ -138,6 +151,8 @@ impl Tally {
         let mut coverage = Coverage(cluster.total_stats().each().collect());
         coverage.0.extend(cluster.traffic().injected());
         coverage.0.extend(struck(history));
+        let is_years_off = |node: &NodeIdx| cluster.wall_offset_ms(*node).unsigned_abs() >= YEAR_MS;
+        coverage.0.insert("clocks_years_off", cluster.nodes().filter(is_years_off).count() as u64);
         let excuses = excuses(evidence);
         coverage.0.insert("overlaps_declared_down", excuses.declared_down as u64);
         coverage.0.insert("overlaps_unconfirmed", excuses.unconfirmed as u64);

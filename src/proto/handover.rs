@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::few::Few;
 use super::group::{ChildKey, Owned, OwnedKey, Record};
 use super::outbox::encode;
 use super::scope::Scope;
@@ -59,6 +60,8 @@ pub(crate) struct Round {
     life: Dot,
     /// Whether it counts among those that ask at once.
     is_counted: bool,
+    /// Whether it takes the place of one that had asked and was void.
+    is_repeated: bool,
     attempt: u32,
     sent: SmallVec<[(u32, Time); 2]>,
     /// Who has answered Free, and until when that counts.
@@ -101,9 +104,10 @@ impl Scope {
     pub(crate) fn begin_round(&mut self, cx: &mut Shared, key: &ChildKey) {
         let Some((life, ..)) = self.life(key) else { return };
         let Some(child) = self.children.get_mut(key) else { return };
-        let (mut is_counted, mut is_queued, mut is_held) = (false, false, false);
-        let (mut is_moving, mut has_moved) = (false, false);
+        let (mut is_counted, mut is_queued, mut is_repeated) = (false, false, false);
+        let (mut is_held, mut is_moving, mut has_moved) = (false, false, false);
         if let Local::Waiting(round) = &child.local {
+            is_repeated = round.is_repeated || round.attempt > 0;
             cx.stats.rounds_voided += 1;
             (is_counted, is_held) = (round.is_counted, round.is_held);
             (is_moving, has_moved) = (round.is_moving, round.has_moved);
@@ -115,6 +119,7 @@ impl Scope {
             number,
             life,
             is_counted,
+            is_repeated,
             attempt: 0,
             sent: SmallVec::new(),
             frees: SmallVec::new(),
@@ -297,15 +302,31 @@ impl Scope {
         if cx.sabotage.lacks(Rule::AskAll) {
             all.retain(|identity| self.may_own(key, identity.instance));
         }
-        if !self.is_claimed_elsewhere(key) {
-            return all;
+        let claimers: Few = self.foreign_claims(key).map(|(instance, _)| instance).collect();
+        let last: Vec<_> = all.extract_if(.., |identity| claimers.contains(identity.instance)).collect();
+        let first = all;
+        if self.round_of(key).is_some_and(|round| round.is_repeated) {
+            let silent = self.silent_among(cx, key, &first);
+            if !silent.is_empty() {
+                return silent;
+            }
         }
-        let claimers: BTreeSet<_> = self.foreign_claims(key).map(|(instance, _)| instance).collect();
-        let (last, first): (Vec<_>, Vec<_>) = all.into_iter().partition(|id| claimers.contains(&id.instance));
         // Members that are excused anyway must not keep the claimers from being asked.
         let are_excused = || self.are_excused(cx, key, &first.iter().map(|id| id.instance).collect::<Vec<_>>());
         let are_next = !last.is_empty() && (first.is_empty() || are_excused());
         if are_next && self.may_ask_claimers(cx, key) { first.into_iter().chain(last).collect() } else { first }
+    }
+
+    /// Members that answer nothing and are not excused yet. Where many go at once, each that is found to be gone voids the
+    /// rounds that it was asked in: until that is over, asking the others again would be in vain, and there are many.
+    fn silent_among(&self, cx: &Shared, key: &ChildKey, members: &[Identity]) -> Vec<Identity> {
+        let is_silent = |identity: &&Identity| {
+            let since = cx.peers.get(&identity.instance).and_then(|peer| peer.unanswered_since);
+            since.is_some_and(|since| cx.now.since(since) >= cx.ask_retry(1))
+        };
+        let silent: Vec<Identity> = members.iter().filter(is_silent).copied().collect();
+        let are_excused = self.are_excused(cx, key, &silent.iter().map(|id| id.instance).collect::<Vec<_>>());
+        if are_excused { Vec::new() } else { silent }
     }
 
     fn claimers(&self, cx: &Shared, key: &ChildKey) -> Vec<Identity> {
@@ -449,6 +470,7 @@ impl Scope {
                 number,
                 life,
                 is_counted: false,
+                is_repeated: false,
                 attempt: 0,
                 sent: SmallVec::new(),
                 frees: SmallVec::new(),

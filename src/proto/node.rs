@@ -22,8 +22,8 @@ use super::timer::Timers;
 use super::transmits::Transmits;
 use super::wire::{Head, Message};
 use super::{
-    ChildEvent, Command, ConnId, FaultSites, Identity, InstanceId, Output, Reply, RequestId, Rule, RunId, Sabotage,
-    ScopeId, ScopeSetup, Site, Stats, StreamEvent, Time, Transmit, Wakeup,
+    ChildEvent, Command, ConnId, Fanout, FaultSites, Identity, InstanceId, Output, Reply, RequestId, Rule, RunId,
+    Sabotage, ScopeId, ScopeSetup, Site, Stats, StreamEvent, Time, Transmit, Wakeup,
 };
 use crate::child::NAME_BYTES_MAX;
 use crate::config::{Config, ConfigError};
@@ -81,6 +81,8 @@ pub struct Birth {
     pub sabotage: Sabotage,
     /// Fault sites, all off in production.
     pub fault_sites: FaultSites,
+    /// From which size on a cluster is large; the same for every node.
+    pub fanout: Fanout,
 }
 
 impl Node {
@@ -102,6 +104,7 @@ impl Node {
             wall_ms_at_zero: birth.wall_ms_at_zero,
             sabotage: birth.sabotage,
             sites: Sites::new(birth.fault_sites, birth.instance),
+            fanout: birth.fanout,
             rng,
             membership: Membership::new(me, config, birth.sabotage, swim_seed, now),
             head: Head::new(&config.cluster),

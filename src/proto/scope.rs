@@ -14,7 +14,7 @@ use super::group::{
 use super::handover::{AskPace, Round};
 use super::hash::fmix64;
 use super::placement::Candidate;
-use super::shared::{FANOUT_MAX, Shared};
+use super::shared::Shared;
 use super::supervision::Local;
 use super::wire::{ScopeMessage, Status};
 use super::{Command, Dot, Identity, InstanceId, Output, RequestId, Rule, RunId, ScopeId, ScopeSetup, Time};
@@ -264,7 +264,7 @@ impl Scope {
     /// What is to be passed on of a message if it turns out to be new, with the state that it may change. In clusters in
     /// which not everybody is told directly, most would otherwise hear of a change only when they compare states.
     pub(crate) fn news(&self, cx: &Shared, message: &ScopeMessage) -> Option<(u64, ScopeMessage)> {
-        if cx.size() <= FANOUT_MAX + 1 {
+        if cx.is_small() {
             return None;
         }
         let told = match message {
@@ -322,10 +322,7 @@ impl Scope {
             ScopeMessage::DelOwned(key, dot) => self.take_owned_delete(cx, &key, dot),
             ScopeMessage::Ask(ask) => self.handle_ask(cx, from, ask),
             ScopeMessage::Answer(answer) => self.handle_answer(cx, from, answer),
-            ScopeMessage::StatusRequest => {
-                let status = ScopeMessage::Status(self.status());
-                cx.send_scoped(from, self.id, status);
-            }
+            ScopeMessage::StatusRequest => self.handle_status_request(cx, from),
             ScopeMessage::Status(status) => self.handle_status(cx, from, status),
             ScopeMessage::Find(token, key) => {
                 let found = self.children.record(&key).cloned();

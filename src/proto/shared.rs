@@ -19,8 +19,34 @@ use super::{Identity, InstanceId, Output, Reply, RequestId, RunId, Sabotage, Sco
 use crate::config::Config;
 use crate::info::Event;
 
-/// Up to so many members hear of every change directly; in larger clusters it spreads by gossip.
-pub(crate) const FANOUT_MAX: usize = 16;
+/// Up to so many other members hear of every change directly; in larger clusters it spreads by gossip.
+const FANOUT_MAX: usize = 16;
+
+/// From which size on a cluster is large, so that what has to get around goes from one to the next.
+///
+/// It is the same for every node. A test may lower it, so that small clusters take the paths of large ones; without the
+/// feature `simulation` it is a constant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fanout(usize);
+
+impl Default for Fanout {
+    fn default() -> Self {
+        Fanout(FANOUT_MAX)
+    }
+}
+
+impl Fanout {
+    /// Up to so many other members hear of every change directly.
+    pub fn at_most(members: usize) -> Self {
+        Fanout(members)
+    }
+
+    /// How many other members hear of every change directly at most.
+    #[inline]
+    pub fn max(self) -> usize {
+        if cfg!(feature = "simulation") { self.0 } else { FANOUT_MAX }
+    }
+}
 
 /// The shortest time after which an Ask is repeated: below it, a busy receiver would only be asked twice.
 const ASK_RETRY_MIN: Duration = Duration::from_millis(10);
@@ -91,6 +117,7 @@ pub(crate) struct Shared {
     pub(crate) wall_ms_at_zero: u64,
     pub(crate) sabotage: Sabotage,
     pub(crate) sites: Sites,
+    pub(crate) fanout: Fanout,
     pub(crate) rng: ChaCha8Rng,
     pub(crate) membership: Membership,
     pub(crate) head: Head,
@@ -135,7 +162,7 @@ impl Shared {
     /// Whether members are so few that each may deal with every other at once. Where they are many that would be the
     /// square of their number, so what has to get around goes from one to the next.
     pub(crate) fn is_small(&self) -> bool {
-        self.membership.active().len() <= FANOUT_MAX
+        self.membership.active().len() <= self.fanout.max()
     }
 
     pub(crate) fn set_timer(&mut self, after: Duration, reason: Wakeup, alarm: Alarm) {

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use super::group::{ChildKey, Claim, ClaimState, Desired, Key, Owned, OwnedKey, Record};
 use super::handover::Round;
 use super::scope::{Scope, nanos};
-use super::shared::{Alarm, FANOUT_MAX, Shared};
+use super::shared::{Alarm, Shared};
 use super::wire::{ScopeMessage, Verdict};
 use super::{ChildEvent, Dot, Epoch, Identity, InstanceId, Output, Rule, RunId, StartChild, Time, Wakeup};
 use crate::child::{Restart, Spec};
@@ -501,7 +501,7 @@ impl Scope {
         let predecessor = run.predecessor.and_then(|instance| cx.membership.identity_of(instance));
         let owned = OwnedKey::claim(key, self.me);
         let record = self.owned.write(&mut self.children, owned.clone(), Owned::Claim(claim)).clone();
-        if let Some(predecessor) = predecessor.filter(|_| cx.size() > FANOUT_MAX) {
+        if let Some(predecessor) = predecessor.filter(|_| !cx.is_small()) {
             // Where not everybody is told directly, whoever waits to be succeeded is.
             cx.send_scoped(predecessor, self.id, ScopeMessage::PutOwned(owned.clone(), record.clone()));
         }

@@ -19,7 +19,7 @@ use super::streams::{INBOX_MAX, Streams};
 use super::tasks::Tasks;
 use crate::config::Config;
 use crate::error::StartNodeError;
-use crate::proto::{Birth, FaultSites, InstanceId, Node, Sabotage};
+use crate::proto::{Birth, Fanout, FaultSites, InstanceId, Node, Sabotage};
 
 /// Everything that the thread of a protocol loop takes with it.
 struct Launch {
@@ -48,6 +48,7 @@ pub(super) async fn node(
         wall_ms_at_zero: clock::wall_ms(),
         sabotage,
         fault_sites: FaultSites::default(),
+        fanout: Fanout::default(),
     };
     let (calls_sender, calls) = mpsc::unbounded_channel();
     let (ready, started) = oneshot::channel();

@@ -238,6 +238,7 @@ impl Lone {
             wall_ms_at_zero: 0,
             sabotage: Default::default(),
             fault_sites: Default::default(),
+            fanout: Default::default(),
         };
         let node = Node::new(&config, birth, Time::ZERO).expect("a node");
         let random = Random::stream(9, "frames");

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use haulout::proto::{Reply, Time};
+use haulout::proto::{Fanout, Reply, Time};
 use haulout::{Event, Restart};
-use haulout_sim::{Cluster, NodeIdx, Options};
+use haulout_sim::{Cluster, NodeIdx, Options, Treatment};
 
 use crate::support::*;
 
@@ -144,6 +144,29 @@ fn a_cold_start_under_loss_settles() {
         let link = haulout_sim::Link { loss: 0.25, ..Default::default() };
         cluster.set_link(link);
         cluster.converge_to(secs(30), &STARTUP);
+    }
+}
+
+/// Goal: where answers may be old, nobody settles alone on them while somebody else has settled meanwhile.
+/// Method: six nodes take the paths of large clusters; the first to settle is heard of late, as are its answers, and the
+/// others, whose turn comes in between, wait for them and take over its state.
+#[test]
+fn nobody_settles_alone_on_the_old_answers_of_one_who_has_settled() {
+    for seed in 0..4 {
+        let mut cluster = Cluster::new(Options { fanout: Fanout::at_most(1), ..Options::seeded(seed) });
+        for number in 0..6 {
+            let mut options = cluster.node_options();
+            options.config.settle_timeout = Some(if number == 0 { secs(2) } else { millis(2_100) });
+            cluster.add_node_with(&name(number), options);
+        }
+        cluster.expect(secs(3), "the first to settle", |cluster| settled_at(cluster, A, Time::ZERO).is_some());
+        cluster.on_packet(|packet| match packet.from == A && !packet.is_stream {
+            true => Treatment::Delay(millis(400)),
+            false => Treatment::Pass,
+        });
+        let is_settled = |cluster: &Cluster, node| settled_at(cluster, node, Time::ZERO).is_some();
+        cluster.expect(secs(2), "all to settle", |cluster| cluster.nodes().all(|node| is_settled(cluster, node)));
+        assert_eq!(cluster.total_stats().settled_alone, 1, "seed {seed}");
     }
 }
 

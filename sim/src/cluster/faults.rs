@@ -162,6 +162,7 @@ impl Cluster {
             wall_ms_at_zero: wall_ms.saturating_sub(ahead.as_millis() as u64),
             sabotage: self.options.sabotage,
             fault_sites: self.options.fault_sites,
+            fanout: self.options.fanout,
         };
         let machine = match Node::new(&slot.options.config, birth, clock.local(self.now)) {
             Ok(machine) => machine,

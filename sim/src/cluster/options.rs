@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use haulout::proto::{FaultSites, InstanceId, Sabotage};
+use haulout::proto::{Fanout, FaultSites, InstanceId, Sabotage};
 use haulout::{ChildSpec, Config};
 
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,8 @@ pub struct Options {
     pub sabotage: Sabotage,
     /// Fault sites inside the nodes that fire now and then. Default: none.
     pub fault_sites: FaultSites,
+    /// From which size on the nodes take a cluster for large. Default: that of the library.
+    pub fanout: Fanout,
 }
 
 /// What a process sees first when it is resumed.
@@ -88,6 +90,7 @@ impl Default for Options {
             trace: TraceText::Off,
             sabotage: Sabotage::default(),
             fault_sites: FaultSites::default(),
+            fanout: Fanout::default(),
         }
     }
 }

@@ -27,6 +27,8 @@ pub struct Traffic {
     pub duplicated: u64,
     /// Datagrams of which a copy came long after.
     pub replayed: u64,
+    /// Of them, those whose copy came an hour later or more.
+    pub replayed_after_hours: u64,
     /// Datagrams of which bits flipped.
     pub corrupted: u64,
     /// Datagrams that lost their end.
@@ -37,7 +39,7 @@ pub struct Traffic {
 
 impl Traffic {
     /// How often each fault of the links struck, by name.
-    pub fn injected(&self) -> [(&'static str, u64); 9] {
+    pub fn injected(&self) -> [(&'static str, u64); 10] {
         [
             ("links_lost_to_noise", self.lost_to_noise),
             ("links_lost_to_cuts", self.lost_to_cuts),
@@ -45,6 +47,7 @@ impl Traffic {
             ("links_lost_to_queues", self.lost_to_queues),
             ("links_duplicated", self.duplicated),
             ("links_replayed", self.replayed),
+            ("links_replayed_after_hours", self.replayed_after_hours),
             ("links_corrupted", self.corrupted),
             ("links_truncated", self.truncated),
             ("links_reset", self.resets),

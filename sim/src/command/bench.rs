@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use haulout_sim::bench::{CASES, Case, measure};
+use haulout_sim::bench::{CASES, Case, growth, measure};
 use haulout_sim::scenario::span;
 
 use super::Wrong;
@@ -20,10 +20,17 @@ pub(crate) struct Bench {
     /// How much virtual time is measured.
     #[arg(long, default_value = "1m", value_parser = span::parse, requires = "nodes")]
     duration: Duration,
+    /// Measures how a cluster's own figures grow with its size instead, up to this one, and prints them as a table.
+    #[arg(long, value_name = "NODES", num_args = 0..=1, default_missing_value = "1000", conflicts_with = "nodes")]
+    table: Option<usize>,
 }
 
 impl Bench {
     pub(crate) fn execute(&self) -> Result<u8, Wrong> {
+        if let Some(nodes_max) = self.table {
+            table(nodes_max);
+            return Ok(0);
+        }
         let one = self.nodes.map(|nodes| Case {
             nodes: usize::from(nodes),
             children: self.children as usize,
@@ -35,5 +42,14 @@ impl Bench {
             println!("  {figures}");
         }
         Ok(0)
+    }
+}
+
+/// Rows are printed as they come: the last ones take minutes.
+fn table(nodes_max: usize) {
+    println!("{}", growth::Row::HEAD);
+    for nodes in growth::SIZES.into_iter().filter(|nodes| *nodes <= nodes_max) {
+        let row = growth::measure(nodes, |phase, after| eprintln!("{nodes} nodes: {phase} after {after:.1?}"));
+        println!("{row}");
     }
 }

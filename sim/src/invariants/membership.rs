@@ -1,6 +1,7 @@
 //! Membership: deaths are final, identities change only when they must, and healthy nodes are left alone.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use haulout::proto::{Command, InstanceId, Time};
 use haulout::{Event, MemberInfo};
@@ -31,11 +32,16 @@ pub(super) fn no_false_conflict(evidence: &Evidence<'_>) -> Result<(), Violation
     conflicts_are_real(&Facts::of(evidence))
 }
 
-/// An identity that an observer saw go down never comes back there: whenever the same instance comes up again, it has
-/// taken a new identity since it began, one for each time.
+/// Members that are down are remembered for a day. Clocks that run fast make it a little less.
+const REMEMBERED: Duration = Duration::from_secs(23 * 3_600);
+
+/// An identity that an observer saw go down does not come back there while it is remembered: whenever the same instance
+/// comes up again, it has taken a new identity since it began, one for each time.
 fn returns_are_renewed(facts: &Facts<'_>) -> Result<(), Violation> {
     for (observer, member, seen) in facts.views() {
-        let ups = seen.iter().filter(|(_, up)| *up);
+        let first = seen.iter().take(1).filter(|(_, up)| *up);
+        let later = seen.windows(2).filter(|pair| pair[1].1 && pair[1].0.since(pair[0].0) < REMEMBERED);
+        let ups = first.chain(later.map(|pair| &pair[1]));
         for (returns, (at, _)) in ups.enumerate() {
             let renewed = facts.renewed(member, *at);
             if returns > renewed {

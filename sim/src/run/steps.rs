@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use haulout::ChildId;
-use haulout::proto::{Command, FaultSites, Time};
+use haulout::proto::{Command, Fanout, FaultSites, Time};
 
 use super::startup;
 use crate::NodeIdx;
@@ -85,6 +85,7 @@ pub(super) fn options(scenario: &Scenario, trace: TraceText) -> Options {
             .sites()
             .into_iter()
             .fold(FaultSites::seeded(scenario.seed), |sites, (site, chance)| sites.with(site, chance)),
+        fanout: Fanout::at_most(scenario.cluster.fanout),
         contacts: true,
         trace,
         ..Options::default()

@@ -4,6 +4,7 @@
 //! Every fault, the users and every node draw from streams of their own: taking out one leaves the others where they
 //! were. The scenario is drawn without running anything, from a model of who is up when.
 
+mod long;
 mod network;
 mod plots;
 mod process;
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use haulout::proto::Site;
+use haulout::proto::{Fanout, Site};
 use haulout::{Config, Limits};
 
 use super::faults::{self, Family};
@@ -100,7 +101,9 @@ impl Draw {
         let count = self.nodes.unwrap_or(drawn_nodes).max(1);
         let config = self.config();
         let mut plan = process::Nodes::new(self, &faults, count, &config);
-        let plotted = plots::events(self, &faults, &mut plan);
+        let long = long::Long::of(self, &faults);
+        let mut plotted = plots::events(self, &faults, &mut plan);
+        plotted.extend(long.into_iter().flat_map(|long| long.events(self, &mut plan)));
         let mut events = network::events(self, &faults, &plan.names(), &config);
         events.extend(plotted);
         events.extend(plan.events());
@@ -110,7 +113,7 @@ impl Draw {
         events.sort_by_key(|timed| timed.at);
         let mut cluster = self.cluster(&faults);
         cluster.nodes = plan.plans();
-        Scenario {
+        let mut scenario = Scenario {
             about: String::new(),
             seed: self.seed,
             duration: self.duration,
@@ -121,7 +124,11 @@ impl Draw {
             end: self.end(&plan),
             expect: Expect::default(),
             events,
+        };
+        if let Some(long) = long {
+            long.stretch(self, ids.count, &mut scenario);
         }
+        scenario
     }
 
     /// Every fault that this seed knows, with its number.
@@ -147,6 +154,10 @@ impl Draw {
         }
         faults.extend(self.faults.iter().map(|(name, number)| (name.clone(), *number)));
         faults.retain(|_, number| *number > 0.0);
+        if faults.contains_key("long") {
+            // Children that fail again and again for days cost much and show nothing more.
+            faults.retain(|name, _| !["fail-start", "panic", "exit", "hang-start"].contains(&name.as_str()));
+        }
         faults
     }
 
@@ -168,6 +179,8 @@ impl Draw {
         let rare = ["restart-all", "twin", "bandwidth", "mtu", "ring"].contains(&name);
         match (self.profile, family) {
             (Profile::Rest, _) => 0.0,
+            // One costs as much as a hundred others.
+            (Profile::Swarm | Profile::Storm, _) if name == "long" => 0.01,
             (Profile::Gentle, _) if ["leave", "join", "rolling", "loss", "mixed-kinds"].contains(&name) => 0.6,
             (Profile::Gentle, _) if ["newcomers", "old-answers", "temporary-moves"].contains(&name) => 0.3,
             (Profile::Gentle, Family::Child | Family::User) => 0.3,
@@ -257,6 +270,7 @@ impl Draw {
         ClusterPlan {
             count: 0,
             seeds: 2,
+            fanout: self.fanout(),
             startup: if self.profile == Profile::Rest { 0 } else { startup },
             timer_lateness: match faults.contains_key("lateness") {
                 true => Range::new(Duration::ZERO, lateness),
@@ -266,6 +280,18 @@ impl Draw {
             without: Vec::new(),
             sites: sites.collect(),
             nodes: Vec::new(),
+        }
+    }
+
+    /// From which size on the cluster takes the paths of large ones, which those of random runs are not: in a third of
+    /// the seeds it does all the same.
+    fn fanout(&self) -> usize {
+        let mut random = self.stream("fanout");
+        let usual = Fanout::default().max();
+        match self.profile {
+            Profile::Rest => usual,
+            _ if random.chance(2.0 / 3.0) => usual,
+            _ => *random.pick(&[1, 2, 2, 3, 3, 4, 5, 6]).unwrap_or(&usual),
         }
     }
 
@@ -410,6 +436,7 @@ impl Draw {
             ("profile", self.profile.to_string()),
             ("nodes", (nodes.len() - newcomers).to_string()),
             ("newcomers", newcomers.to_string()),
+            ("fanout", scenario.cluster.fanout.to_string()),
             ("startup", scenario.cluster.startup.to_string()),
             ("duration", span::format(scenario.duration)),
             ("timings", format!("{:?}", config.profile).to_lowercase()),

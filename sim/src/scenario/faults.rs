@@ -88,6 +88,11 @@ pub const ALL: &[FaultKind] = &[
     fault("drift", Family::Clock, "clocks run too fast or too slow"),
     fault("wall-step", Family::Clock, "wall clocks are set forward and back"),
     fault("clock-jump", Family::Clock, "monotonic clocks jump forward, as after a suspension"),
+    fault(
+        "long",
+        Family::Clock,
+        "for hours or days a node is paused, or both sides of a split go on; copies arrive as late",
+    ),
     fault("mixed-kinds", Family::Process, "only some nodes can run some kinds (any number but 0)"),
     fault("mixed-labels", Family::Process, "nodes have labels, and some children ask for them (any number but 0)"),
     fault("fail-start", Family::Child, "children fail to start"),

@@ -21,6 +21,10 @@ impl Size {
         Size { name, len, max: Some(max), rests_empty: false }
     }
 
+    fn counted(name: &'static str, len: usize) -> Self {
+        Size { name, len, max: None, rests_empty: false }
+    }
+
     fn passing(name: &'static str, len: usize) -> Self {
         Size { name, len, max: None, rests_empty: true }
     }
@@ -41,6 +45,9 @@ impl Node {
             Size::limited("bytes queued for a stream", backlog, limits.stream_backlog_bytes_max),
             Size::limited("rumours", self.cx.gossip.len(), crate::proto::outbox::RUMOURS_MAX),
             Size::limited("desired children", most(|scope| scope.children.desired()), limits.children_max),
+            Size::counted("records", most(|scope| scope.children.desired() + scope.children.owned_len())),
+            Size::counted("writers seen", most(|scope| scope.desired.seen().len() + scope.owned.seen().len())),
+            Size::counted("ranges seen", most(|scope| scope.desired.seen().ranges() + scope.owned.seen().ranges())),
             Size::limited("waiting calls", most(Scope::calls_queued), limits.waiting_calls_max),
             Size::limited("children that start or move", self.cx.budget.taken(), limits.starting_max),
             Size::passing("children that wait to start or move", most(|scope| scope.held.len())),

@@ -9,7 +9,7 @@ use crate::error::{StartError, TerminateError, Unavailable, UpdateError, WaitErr
 use crate::proto::few::Few;
 use crate::proto::group::{ChildKey, Desired, Record};
 use crate::proto::handover::RELAY_FROM_ATTEMPT;
-use crate::proto::shared::{ASK_RETRY_MAX, Alarm, FANOUT_MAX, Shared};
+use crate::proto::shared::{ASK_RETRY_MAX, Alarm, Shared};
 use crate::proto::wire::{INLINE_SPEC_BYTES_MAX, ScopeMessage};
 use crate::proto::{Dot, Identity, InstanceId, Reply, RequestId, Rule, Wakeup};
 
@@ -185,11 +185,8 @@ impl Scope {
 
     /// Asks the others for a child that this node has not heard of.
     fn search(&mut self, cx: &mut Shared, request: RequestId, key: ChildKey, purpose: Purpose) {
-        let candidates = if cx.membership.active().len() <= FANOUT_MAX {
-            cx.membership.active().keys().copied().collect()
-        } else {
-            self.likely_owners(&key, 3)
-        };
+        let candidates =
+            if cx.is_small() { cx.membership.active().keys().copied().collect() } else { self.likely_owners(&key, 3) };
         let asked: Vec<Identity> =
             candidates.iter().filter_map(|&instance| cx.membership.identity_of(instance)).collect();
         if asked.is_empty() {
@@ -284,7 +281,7 @@ impl Scope {
         let del = |direct| ScopeMessage::Del { key: key.clone(), dot, birth, direct };
         let others: Vec<_> =
             cx.membership.active().values().filter(|identity| !direct.contains(identity.instance)).copied().collect();
-        if cx.membership.active().len() <= FANOUT_MAX {
+        if cx.is_small() {
             cx.outbox.push_to_all(others.into_iter(), self.id, del(false));
         }
         cx.spread(self.id, del(false));
@@ -309,7 +306,7 @@ impl Scope {
         if !is_told_by_asks {
             cx.send_to_all(self.id, put.clone());
         }
-        if !is_told_by_asks || cx.size() > FANOUT_MAX {
+        if !is_told_by_asks || !cx.is_small() {
             cx.spread(self.id, put);
         }
     }

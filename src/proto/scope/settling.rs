@@ -10,7 +10,7 @@ use super::Scope;
 use crate::child::ChildSpec;
 use crate::info::Event;
 use crate::proto::group::{ChildKey, Desired};
-use crate::proto::shared::{Alarm, FANOUT_MAX, Shared};
+use crate::proto::shared::{Alarm, Shared};
 use crate::proto::wire::{ScopeMessage, Status};
 use crate::proto::{Dot, Identity, InstanceId, Rule, Time, Wakeup};
 
@@ -25,12 +25,30 @@ const JOIN_GRACE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Settling {
     since: Time,
-    answers: BTreeMap<InstanceId, Status>,
+    /// What each answered last, and when.
+    answers: BTreeMap<InstanceId, (Status, Time)>,
+    /// This node would settle alone if older answers than this were confirmed.
+    confirming: Option<Time>,
 }
 
 impl Settling {
     pub(super) fn new(now: Time) -> Self {
-        Settling { since: now, answers: BTreeMap::new() }
+        Settling { since: now, answers: BTreeMap::new(), confirming: None }
+    }
+
+    /// Takes an answer; says whether it is the first to say that its sender has settled. That is not undone by a late copy
+    /// of what it answered before.
+    fn note(&mut self, now: Time, instance: InstanceId, status: Status) -> bool {
+        let before = self.answers.get(&instance).map(|(status, _)| *status);
+        let is_known = before == Some(Status::Settled);
+        let status = if is_known && status == Status::Unsettled { Status::Settled } else { status };
+        self.answers.insert(instance, (status, now));
+        status == Status::Settled && !is_known
+    }
+
+    /// Whether this member has answered, and if it comes to settling alone, lately.
+    fn has_answered(&self, instance: InstanceId) -> bool {
+        self.answers.get(&instance).is_some_and(|(_, at)| self.confirming.is_none_or(|since| *at >= since))
     }
 }
 
@@ -39,6 +57,7 @@ impl Scope {
     pub(crate) fn wait_anew(&mut self, now: Time) {
         if let Some(settling) = &mut self.settling {
             settling.since = now;
+            settling.confirming = None;
         }
     }
 
@@ -48,19 +67,22 @@ impl Scope {
     }
 
     fn ask_for_status(&self, cx: &mut Shared) {
-        const ASKED_MAX: usize = 2 * FANOUT_MAX;
         /// Where members are many, those that have answered are heard of when they settle, and few are asked again.
         const ASKED_AGAIN_MAX: usize = 2;
-        let again = if cx.is_small() { ASKED_MAX } else { ASKED_AGAIN_MAX };
+        /// What is only to be confirmed is asked faster: everybody waits for it.
+        const CONFIRMED_FACTOR: usize = 4;
+        let mut asked_max = 2 * cx.fanout.max();
+        let again = if cx.is_small() { asked_max } else { ASKED_AGAIN_MAX };
         let mut asked = cx.membership.sample(again);
         // Those that have not answered come first: without all answers nobody can settle alone.
         if let Some(settling) = &self.settling {
-            let has_answered = |member: &Identity| settling.answers.contains_key(&member.instance);
+            let has_answered = |member: &Identity| settling.has_answered(member.instance);
             let unanswered: Vec<Identity> =
                 cx.membership.active().values().filter(|member| !has_answered(member)).copied().collect();
+            asked_max *= if settling.confirming.is_some() { CONFIRMED_FACTOR } else { 1 };
             let first = (cx.fraction() * unanswered.len() as f64) as usize;
             asked.retain(has_answered);
-            asked.extend(unanswered.iter().cycle().skip(first).take(ASKED_MAX.min(unanswered.len())));
+            asked.extend(unanswered.iter().cycle().skip(first).take(asked_max.min(unanswered.len())));
         }
         cx.outbox.push_to_all(asked.into_iter(), self.id, ScopeMessage::StatusRequest);
     }
@@ -79,7 +101,7 @@ impl Scope {
     /// A member says of itself to all that it has settled, which it will not take back.
     pub(super) fn note_settled(&mut self, cx: &mut Shared, instance: InstanceId) {
         let Some(settling) = &mut self.settling else { return };
-        if !cx.is_small() && settling.answers.insert(instance, Status::Settled) != Some(Status::Settled) {
+        if !cx.is_small() && settling.note(cx.now, instance, Status::Settled) {
             self.pull_soon(cx, instance);
         }
     }
@@ -97,7 +119,7 @@ impl Scope {
         if cx.membership.identity_of(from.instance).is_none() {
             return;
         }
-        settling.answers.insert(from.instance, status);
+        settling.note(cx.now, from.instance, status);
         if status == Status::Settled {
             self.pull_soon(cx, from.instance);
             if cx.sabotage.lacks(Rule::SettleByExchange) {
@@ -106,11 +128,19 @@ impl Scope {
         }
     }
 
+    /// Only who has not settled asks, so the question is an answer too.
+    pub(super) fn handle_status_request(&mut self, cx: &mut Shared, from: Identity) {
+        cx.send_scoped(from, self.id, ScopeMessage::Status(self.status()));
+        if let Some(settling) = &mut self.settling {
+            settling.note(cx.now, from.instance, Status::Unsettled);
+        }
+    }
+
     /// Looks whether this node may settle by itself.
     pub(crate) fn look_whether_settled(&mut self, cx: &mut Shared) {
         let Some(settling) = &mut self.settling else { return };
         let active = cx.membership.active();
-        let settled = settling.answers.iter().find(|(_, status)| **status == Status::Settled);
+        let settled = settling.answers.iter().find(|(_, answer)| answer.0 == Status::Settled);
         if let Some((&instance, _)) = settled {
             self.pull_soon(cx, instance);
         } else {
@@ -118,9 +148,14 @@ impl Scope {
             let may_hear = cx.now.since(settling.since) < cx.config.settle_timeout.unwrap_or_default() + JOIN_GRACE;
             let is_joining = may_hear && cx.links.is_joining();
             if has_waited && settling.answers.len() == active.len() && !is_joining {
-                cx.stats.settled_alone += 1;
-                self.settle(cx);
-                return;
+                // Whoever answered a while ago may have settled since. Where members are few, each was asked just now.
+                let asked = if cx.is_small() { cx.now - LOOK_INTERVAL } else { cx.now };
+                settling.confirming.get_or_insert(asked);
+                if active.keys().all(|&instance| settling.has_answered(instance)) {
+                    cx.stats.settled_alone += 1;
+                    self.settle(cx);
+                    return;
+                }
             }
         }
         self.begin_settling(cx);

@@ -20,6 +20,13 @@ fn whoever_comes_up_again_has_taken_a_new_identity_each_time() {
 }
 
 #[test]
+fn whoever_was_down_for_a_day_is_forgotten_and_may_come_up_as_it_was() {
+    let mut hand = Hand::new(2);
+    hand.up(0, 1, 10).down(0, 1, 20).up(0, 1, 20 + 86_400);
+    assert_eq!(name(returns_are_renewed(&hand.facts())), None);
+}
+
+#[test]
 fn an_identity_is_changed_only_after_somebody_declared_it_down_and_as_often() {
     let mut hand = Hand::new(3);
     hand.tell(1, 30, Event::Rejoined);
