@@ -24,7 +24,7 @@ use haulout::BoxError;
 use tokio::time::sleep;
 
 use crate::node::{Answer, NodeOptions, Request, Usage};
-use crate::ports::ReservedPort;
+use crate::ports::free_ports;
 use crate::process::Process;
 use crate::report::{Bulk, Crash, Crashes, Idle, Report};
 
@@ -192,11 +192,9 @@ impl Cluster {
         let dir = std::env::temp_dir().join(format!("haulout-bench-{}", std::process::id()));
         std::fs::create_dir_all(&dir)?;
         eprintln!("logs of the nodes, if anything fails: {}", dir.display());
-        let mut ports = (0..NODES).map(|_| ReservedPort::new()).collect::<Result<Vec<_>, _>>()?;
-        let seeds = ports.iter().map(|port| Ok(port.addr()?.to_string())).collect::<Result<Vec<_>, BoxError>>()?;
+        let seeds: Vec<String> = free_ports(NODES)?.iter().map(ToString::to_string).collect();
         let mut processes = Vec::new();
         for (number, bind) in seeds.iter().enumerate() {
-            drop(ports.remove(0));
             let name = format!("node-{}", number + 1);
             let mut args: Vec<OsString> = vec!["node".into(), "--bind".into(), bind.into()];
             args.extend(seeds.iter().flat_map(|seed| ["--seed".into(), seed.into()]));
