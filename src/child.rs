@@ -57,6 +57,14 @@ impl ChildId {
         &self.0
     }
 
+    /// A number that orders ids by their first 16 bytes.
+    pub(crate) fn prefix(&self) -> u128 {
+        let mut first = [0; 16];
+        let shared = self.0.len().min(first.len());
+        first[..shared].copy_from_slice(&self.0[..shared]);
+        u128::from_be_bytes(first)
+    }
+
     /// Smaller than every id; only a bound for searches.
     pub(crate) fn lowest() -> Self {
         ChildId(Arc::from([].as_slice()))
