@@ -166,7 +166,14 @@ async fn measure(options: &Options) -> Result<(), BoxError> {
     let mut rows = Vec::new();
     for &part in Part::value_variants() {
         if options.only.is_empty() || options.only.contains(&part) {
-            rows.extend(rows_of(part, &plan).await?);
+            match rows_of(part, &plan).await {
+                Ok(more) => rows.extend(more),
+                // What was measured before is not lost.
+                Err(error) => {
+                    print!("{}", Table(&rows));
+                    return Err(error);
+                }
+            }
         }
     }
     print!("{}", Table(&rows));

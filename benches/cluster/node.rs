@@ -28,8 +28,9 @@ pub(crate) enum Request {
     Start { prefix: String, count: usize },
     /// Terminate them again.
     Terminate { prefix: String, count: usize },
-    /// Answer when this node lists exactly so many children and all of them as running.
-    AwaitListed { count: usize },
+    /// Answer when this node lists exactly so many children and all of them as running; looked at again and again, with
+    /// rests that are so many times as long as a listing takes.
+    AwaitListed { count: usize, rest: u32 },
     /// Hand out the first lines of this node's children since the last time.
     FirstLines,
     /// List the children, and look for each, many times.
@@ -163,7 +164,7 @@ async fn serve(children: &Supervisor, request: Request) -> Result<Answer, BoxErr
         }
         Request::Start { prefix, count } => for_each(children, Call::Start, prefix, count).await?,
         Request::Terminate { prefix, count } => for_each(children, Call::Terminate, prefix, count).await?,
-        Request::AwaitListed { count } => await_listed(children, count).await?,
+        Request::AwaitListed { count, rest } => await_listed(children, count, rest).await?,
         Request::FirstLines => first_lines(),
         // On the thread of a worker, like a service's own calls.
         Request::AskOften => Answer::AskedOften(tokio::spawn(ask_often(children.clone())).await??),
@@ -205,7 +206,7 @@ async fn for_each(children: &Supervisor, call: Call, prefix: String, count: usiz
     Ok(Answer::Called { at })
 }
 
-async fn await_listed(children: &Supervisor, count: usize) -> Result<Answer, BoxError> {
+async fn await_listed(children: &Supervisor, count: usize, rest: u32) -> Result<Answer, BoxError> {
     loop {
         let began = clock::now();
         let listing = children.which_children(Which::Global).await?;
@@ -215,8 +216,7 @@ async fn await_listed(children: &Supervisor, count: usize) -> Result<Answer, Box
             return Ok(Answer::Listed { at });
         }
         drop(listing);
-        // Listing in a tight loop would be most of what is measured.
-        sleep(Duration::from_millis(10).max(Duration::from_nanos(at - began) * 4)).await;
+        sleep(Duration::from_millis(10).max(Duration::from_nanos(at - began) * rest)).await;
     }
 }
 
