@@ -8,7 +8,7 @@ use crate::cluster::{Cluster, unexpected};
 use crate::node::{Answer, Request};
 use crate::table::{Row, show};
 
-pub(crate) async fn measure(children: usize) -> Result<Vec<Row>, BoxError> {
+pub(crate) async fn measure(children: usize, rows: &mut Vec<Row>) -> Result<(), BoxError> {
     eprintln!("asking a cluster with {children} children ...");
     let mut cluster = Cluster::of(3).await?;
     cluster.have(children).await?;
@@ -24,7 +24,7 @@ pub(crate) async fn measure(children: usize) -> Result<Vec<Row>, BoxError> {
     let slowest =
         |nanos: fn(&crate::node::Asked) -> u64| Duration::from_nanos(asked.iter().map(nanos).max().unwrap_or_default());
     let (copy, look_up) = (slowest(|asked| asked.copy_nanos), slowest(|asked| asked.look_up_nanos));
-    Ok(vec![
+    rows.extend([
         Row::time(
             format!("which_children(Global), {children} children, median of 20, slowest node"),
             slowest(|asked| asked.listing_nanos),
@@ -38,5 +38,6 @@ pub(crate) async fn measure(children: usize) -> Result<Vec<Row>, BoxError> {
             Some(Duration::from_micros(2)),
         )
         .limit(format!("looked up in a map: {}", show(look_up))),
-    ])
+    ]);
+    Ok(())
 }

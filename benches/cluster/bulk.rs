@@ -21,8 +21,8 @@ struct Bulk {
 }
 
 /// Sizes in ascending order.
-pub(crate) async fn measure(sizes: &[usize]) -> Result<Vec<Row>, BoxError> {
-    let (mut rows, mut bulks) = (Vec::new(), Vec::new());
+pub(crate) async fn measure(sizes: &[usize], rows: &mut Vec<Row>) -> Result<(), BoxError> {
+    let mut bulks = Vec::new();
     for &count in sizes {
         eprintln!("{count} children at once ...");
         let bulk = bulk(count).await?;
@@ -30,7 +30,7 @@ pub(crate) async fn measure(sizes: &[usize]) -> Result<Vec<Row>, BoxError> {
         bulks.push(bulk);
     }
     rows.extend(bulks.windows(2).map(|pair| growth(&pair[0], &pair[1])));
-    Ok(rows)
+    Ok(())
 }
 
 async fn bulk(count: usize) -> Result<Bulk, BoxError> {

@@ -15,8 +15,7 @@ struct Idle {
     bytes: f64,
 }
 
-pub(crate) async fn measure(plan: &Plan) -> Result<Vec<Row>, BoxError> {
-    let mut rows = Vec::new();
+pub(crate) async fn measure(plan: &Plan, rows: &mut Vec<Row>) -> Result<(), BoxError> {
     for &nodes in &plan.idle_nodes {
         eprintln!("{nodes} idle nodes, without children and with {} ...", plan.children);
         let mut cluster = Cluster::of(nodes).await?;
@@ -26,7 +25,7 @@ pub(crate) async fn measure(plan: &Plan) -> Result<Vec<Row>, BoxError> {
         cluster.stop().await?;
         rows.extend(rows_of(nodes, plan.children, &empty, &full));
     }
-    Ok(rows)
+    Ok(())
 }
 
 async fn idle(cluster: &mut Cluster, plan: &Plan) -> Result<Idle, BoxError> {

@@ -32,8 +32,7 @@ struct Lost {
     closed: Option<Duration>,
 }
 
-pub(crate) async fn crashes(times: usize) -> Result<Vec<Row>, BoxError> {
-    let mut rows = Vec::new();
+pub(crate) async fn crashes(times: usize, rows: &mut Vec<Row>) -> Result<(), BoxError> {
     for children in [1_000, 10_000] {
         let losses = lose_often(Loss::Killed, 3, children, times).await?;
         let (bar, pogo, horde) = match children {
@@ -45,14 +44,15 @@ pub(crate) async fn crashes(times: usize) -> Result<Vec<Row>, BoxError> {
         let [median, longest] = rows_of("SIGKILL of one of 3 nodes", children, &losses, (bar, None));
         rows.extend([median.limit(limit).peers(pogo, horde), longest]);
     }
-    Ok(rows)
+    Ok(())
 }
 
-pub(crate) async fn silences(times: usize) -> Result<Vec<Row>, BoxError> {
+pub(crate) async fn silences(times: usize, rows: &mut Vec<Row>) -> Result<(), BoxError> {
     let losses = lose_often(Loss::Stopped, 10, 1_000, times).await?;
     let bars = (Duration::from_millis(2_500), Some(Duration::from_secs(5)));
     let [median, longest] = rows_of("SIGSTOP of one of 10 nodes", 1_000, &losses, bars);
-    Ok(vec![median.limit("foca's defaults: 5.6 s").peers("70 s", "70 s"), longest])
+    rows.extend([median.limit("foca's defaults: 5.6 s").peers("70 s", "70 s"), longest]);
+    Ok(())
 }
 
 /// The median and the longest, with their bars.

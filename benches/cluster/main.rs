@@ -61,6 +61,9 @@ struct Options {
     /// A million children too, where children are started in bulk and where their memory is measured.
     #[arg(long)]
     million: bool,
+    /// How many children a cluster has that is asked, or idle [default: 100000].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(10..=4_000_000))]
+    children: Option<u32>,
     /// Only these parts.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Part>,
@@ -117,7 +120,7 @@ impl Plan {
         Plan {
             starts: pick(1_000, 100),
             bulks: if quick { vec![1_000, 10_000] } else { vec![10_000, 100_000] }.into_iter().chain(million).collect(),
-            children: pick(100_000, 10_000),
+            children: options.children.map_or(pick(100_000, 10_000), |count| count as usize),
             memory: vec![million.unwrap_or(pick(100_000, 10_000))],
             idle_nodes: if quick { vec![3] } else { vec![3, 10] },
             rest: Duration::from_secs(pick(16, 6) as u64),
@@ -166,13 +169,11 @@ async fn measure(options: &Options) -> Result<(), BoxError> {
     let mut rows = Vec::new();
     for &part in Part::value_variants() {
         if options.only.is_empty() || options.only.contains(&part) {
-            match rows_of(part, &plan).await {
-                Ok(more) => rows.extend(more),
+            let measured = measure_part(part, &plan, &mut rows).await;
+            if let Err(error) = measured {
                 // What was measured before is not lost.
-                Err(error) => {
-                    print!("{}", Table(&rows));
-                    return Err(error);
-                }
+                print!("{}", Table(&rows));
+                return Err(error);
             }
         }
     }
@@ -180,14 +181,14 @@ async fn measure(options: &Options) -> Result<(), BoxError> {
     Ok(())
 }
 
-async fn rows_of(part: Part, plan: &Plan) -> Result<Vec<Row>, BoxError> {
+async fn measure_part(part: Part, plan: &Plan, rows: &mut Vec<Row>) -> Result<(), BoxError> {
     match part {
-        Part::Single => single::measure(plan.starts).await,
-        Part::Bulk => bulk::measure(&plan.bulks).await,
-        Part::Asking => asking::measure(plan.children).await,
-        Part::Memory => memory::measure(&plan.memory).await,
-        Part::Idle => idle::measure(plan).await,
-        Part::Crashes => loss::crashes(plan.crashes).await,
-        Part::Silent => loss::silences(plan.silences).await,
+        Part::Single => single::measure(plan.starts, rows).await,
+        Part::Bulk => bulk::measure(&plan.bulks, rows).await,
+        Part::Asking => asking::measure(plan.children, rows).await,
+        Part::Memory => memory::measure(&plan.memory, rows).await,
+        Part::Idle => idle::measure(plan, rows).await,
+        Part::Crashes => loss::crashes(plan.crashes, rows).await,
+        Part::Silent => loss::silences(plan.silences, rows).await,
     }
 }

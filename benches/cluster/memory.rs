@@ -7,8 +7,7 @@ use crate::cluster::Cluster;
 use crate::limits::Limits;
 use crate::table::Row;
 
-pub(crate) async fn measure(sizes: &[usize]) -> Result<Vec<Row>, BoxError> {
-    let mut rows = Vec::new();
+pub(crate) async fn measure(sizes: &[usize], rows: &mut Vec<Row>) -> Result<(), BoxError> {
     for &children in sizes {
         eprintln!("memory of {children} children ...");
         let mut cluster = Cluster::with_bystanders(1, 2).await?;
@@ -33,5 +32,5 @@ pub(crate) async fn measure(sizes: &[usize]) -> Result<Vec<Row>, BoxError> {
                 .limit(format!("encoded record {} B", limits.record_bytes)),
         );
     }
-    Ok(rows)
+    Ok(())
 }

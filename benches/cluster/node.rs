@@ -19,6 +19,9 @@ use crate::{clock, process};
 /// How many calls are under way at once when many children are started or terminated.
 const CALLERS: usize = 64;
 
+/// How long all children may take to run: a little less than an answer may.
+const PATIENCE: Duration = Duration::from_secs(280);
+
 /// One line to a node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
@@ -207,6 +210,7 @@ async fn for_each(children: &Supervisor, call: Call, prefix: String, count: usiz
 }
 
 async fn await_listed(children: &Supervisor, count: usize, rest: u32) -> Result<Answer, BoxError> {
+    let deadline = clock::now() + PATIENCE.as_nanos() as u64;
     loop {
         let began = clock::now();
         let listing = children.which_children(Which::Global).await?;
@@ -214,6 +218,10 @@ async fn await_listed(children: &Supervisor, count: usize, rest: u32) -> Result<
         let ended = count > 0 || ALIVE.load(Ordering::Relaxed) == 0;
         if ended && listing.len() == count && listing.iter().all(|child| child.state == ChildState::Running) {
             return Ok(Answer::Listed { at });
+        }
+        if at > deadline {
+            let running = listing.iter().filter(|child| child.state == ChildState::Running).count();
+            return Err(format!("after {PATIENCE:?} {running} of {} children run, not {count}", listing.len()).into());
         }
         drop(listing);
         sleep(Duration::from_millis(10).max(Duration::from_nanos(at - began) * rest)).await;

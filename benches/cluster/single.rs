@@ -11,7 +11,7 @@ use crate::limits;
 use crate::node::{Answer, Request};
 use crate::table::{Row, quantile, show};
 
-pub(crate) async fn measure(samples: usize) -> Result<Vec<Row>, BoxError> {
+pub(crate) async fn measure(samples: usize, rows: &mut Vec<Row>) -> Result<(), BoxError> {
     eprintln!("{samples} single starts ...");
     let mut cluster = Cluster::of(3).await?;
     let latencies = latencies(&mut cluster, samples).await?;
@@ -19,12 +19,13 @@ pub(crate) async fn measure(samples: usize) -> Result<Vec<Row>, BoxError> {
     let limit = format!("loopback round trip {}", show(limits::round_trip()?));
     let figure = format!("one start until it runs on another node, median of {}", latencies.len());
     let (median, p99) = (quantile(&latencies, 500), quantile(&latencies, 990));
-    Ok(vec![
+    rows.extend([
         Row::time(figure, median, Some(Duration::from_micros(500)))
             .limit(limit)
             .peers("57 ms at 100 ms interval, 2.1 s at 5 s", "0.7 ms"),
         Row::time("  99th percentile", p99, Some(Duration::from_millis(3))).peers("4.8 s (longest, 5 s)", ""),
-    ])
+    ]);
+    Ok(())
 }
 
 /// Starts children one after another on the first node; from each call to the child's first line, for those that came
