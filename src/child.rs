@@ -80,6 +80,15 @@ impl ChildId {
         }
     }
 
+    /// A number that orders ids by their first 16 bytes.
+    pub(crate) fn prefix(&self) -> u128 {
+        let mut first = [0; 16];
+        let bytes = self.as_bytes();
+        let shared = bytes.len().min(first.len());
+        first[..shared].copy_from_slice(&bytes[..shared]);
+        u128::from_be_bytes(first)
+    }
+
     /// Smaller than every id; only a bound for searches.
     pub(crate) fn lowest() -> Self {
         ChildId(IdBytes::Short { len: 0, bytes: [0; SHORT_BYTES_MAX] })

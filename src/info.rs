@@ -30,6 +30,14 @@ pub struct ChildInfo {
     pub last_error: Option<Arc<str>>,
 }
 
+impl ChildInfo {
+    /// Puts a listing in the order of its ids. Their beginnings lie side by side and nearly always decide; the ids
+    /// themselves are all over the memory.
+    pub(crate) fn sort(listing: &mut [ChildInfo]) {
+        listing.sort_by_cached_key(|child| (child.id.prefix(), child.id.clone()));
+    }
+}
+
 /// What a child is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -11,6 +11,7 @@ mod node;
 mod scope;
 mod seeds;
 mod sockets;
+mod state;
 mod streams;
 mod supervisor;
 mod tasks;

@@ -366,3 +366,79 @@ async fn a_seed_that_is_not_haulout_or_does_not_resolve_does_no_harm() {
     drop(calls);
     node.leave().await.unwrap();
 }
+
+/// Polls once, without a runtime behind it.
+fn first_poll<T>(call: impl Future<Output = T>) -> Option<T> {
+    match pin!(call).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => Some(answer),
+        Poll::Pending => None,
+    }
+}
+
+/// Goal: where a child runs is read without a trip to the protocol loop. Method: the answer is there at the first poll,
+/// unless the loop is at work just then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whereis_is_answered_at_once_while_the_node_is_idle() {
+    let node = start(config()).await;
+    let supervisor = join(&node).await;
+    supervisor.start_child(spec("seal", Act::Live)).running(SOON).await.unwrap();
+    let answer = async {
+        loop {
+            if let Some(answer) = first_poll(supervisor.whereis("seal")) {
+                return answer.unwrap().expect("it runs");
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    assert_eq!(timeout(SOON, answer).await.expect("an idle node").addr, node.addr());
+    node.leave().await.unwrap();
+    assert!(matches!(first_poll(supervisor.whereis("seal")), Some(Err(_))), "nothing is read of a node that has left");
+}
+
+/// Goal: a listing in parts has each child once and in order, and what its handle has done before, while others come
+/// and go. Method: children for several parts; listings while a task starts and terminates more, and after each of this
+/// handle's own calls.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_listing_has_every_child_once_while_others_come_and_go() {
+    const CHILDREN: usize = 3_000;
+    let node = start(config()).await;
+    let supervisor = join(&node).await;
+    let mut ids: Vec<String> = (0..CHILDREN).map(|number| format!("child-{number}")).collect();
+    for id in &ids {
+        supervisor.start_child(spec(id, Act::Live)).await.unwrap();
+    }
+    ids.sort();
+    let coming_and_going = tokio::spawn({
+        let supervisor = supervisor.clone();
+        async move {
+            for number in (0..100).cycle() {
+                let id = format!("guest-{number}");
+                supervisor.start_child(spec(&id, Act::Live)).await.unwrap();
+                supervisor.terminate_child(id).await.unwrap();
+            }
+        }
+    });
+    for number in 0..50 {
+        let own = format!("own-{number}");
+        supervisor.start_child(spec(&own, Act::Live)).await.unwrap();
+        let listed: Vec<String> = listed(&supervisor, Which::Global).await;
+        assert!(listed.contains(&own) && listed.is_sorted());
+        assert!(listed.iter().filter(|id| id.starts_with("child")).eq(&ids));
+        supervisor.terminate_child(own.as_str()).await.unwrap();
+        // Until it has ended it is listed as what it is.
+        assert!(matches!(state(&supervisor, &own).await, None | Some(ChildState::Stopping)));
+    }
+    coming_and_going.abort();
+    let _ = coming_and_going.await;
+    for id in &ids {
+        supervisor.wait_until_running(id.as_str(), SOON).await.unwrap();
+    }
+    let local = listed(&supervisor, Which::Local).await;
+    assert!(local.iter().filter(|id| id.starts_with("child")).eq(&ids));
+    node.leave().await.unwrap();
+}
+
+async fn listed(supervisor: &Supervisor, which: Which) -> Vec<String> {
+    let children = supervisor.which_children(which).await.unwrap();
+    children.into_iter().map(|child| child.id.to_string()).collect()
+}

@@ -1,34 +1,43 @@
 //! One process of the measured cluster, and what it is asked.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use haulout::proto::group::ChildKey;
 use haulout::{BoxError, Child, ChildContext, ChildSpec, ChildState, Config, Node, Supervisor, Which};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use crate::table::quantile;
 use crate::{clock, process};
 
 /// How many calls are under way at once when many children are started or terminated.
 const CALLERS: usize = 64;
 
+/// How long all children may take to run: a little less than an answer may.
+const PATIENCE: Duration = Duration::from_secs(280);
+
 /// One line to a node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
-    /// Start one child and answer when it runs somewhere.
+    /// Start one child, which is named later, and answer when it runs somewhere.
     StartOne { id: String },
     /// Start children `prefix-0`, `prefix-1`, ...; answer when all are accepted.
     Start { prefix: String, count: usize },
     /// Terminate them again.
     Terminate { prefix: String, count: usize },
-    /// Answer when this node lists exactly so many children and all of them as running.
-    AwaitListed { count: usize },
-    /// Hand out the first lines of this node's children since the last time; `ids` names each.
-    FirstLines { ids: bool },
+    /// Answer when this node lists exactly so many children and all of them as running; looked at again and again, with
+    /// rests that are so many times as long as a listing takes.
+    AwaitListed { count: usize, rest: u32 },
+    /// Hand out the first lines of this node's children since the last time.
+    FirstLines,
+    /// List the children, and look for each, many times.
+    AskOften,
     /// What this process has used so far.
     Usage,
     /// How many members are settled.
@@ -40,22 +49,34 @@ pub(crate) enum Request {
 pub(crate) enum Answer {
     Ready,
     /// When the (first) call was made.
-    Asked {
+    Called {
         at: u64,
     },
-    /// When it was so, and how long a listing took.
+    /// When it was so.
     Listed {
         at: u64,
-        listing_nanos: u64,
     },
+    /// How many, when the last one was, and those that are named.
     FirstLines {
         count: usize,
         last: u64,
         named: Vec<(String, u64)>,
     },
+    AskedOften(Asked),
     Usage(Usage),
     Members(usize),
     Failed(String),
+}
+
+/// Medians of what asking takes, and of what it could not be cheaper than.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Asked {
+    pub(crate) listing_nanos: u64,
+    /// Copying the ids and putting them in order.
+    pub(crate) copy_nanos: u64,
+    pub(crate) whereis_nanos: u64,
+    /// Looking an id up in a map of all.
+    pub(crate) look_up_nanos: u64,
 }
 
 /// What a process has used since it started.
@@ -73,9 +94,14 @@ pub(crate) struct Usage {
 
 /// A child that does nothing but run.
 #[derive(Serialize, Deserialize)]
-struct Idle;
+struct Idle {
+    /// Whether its first line is to be told with its name; otherwise they are only counted, and leave nothing behind.
+    named: bool,
+}
 
-static FIRST_LINES: Mutex<Vec<(String, u64)>> = Mutex::new(Vec::new());
+static NAMED: Mutex<Vec<(String, u64)>> = Mutex::new(Vec::new());
+static FIRST_LINES: AtomicUsize = AtomicUsize::new(0);
+static LAST_FIRST_LINE: AtomicU64 = AtomicU64::new(0);
 static ALIVE: AtomicUsize = AtomicUsize::new(0);
 
 impl Child for Idle {
@@ -85,7 +111,12 @@ impl Child for Idle {
         let now = clock::now();
         ALIVE.fetch_add(1, Ordering::Relaxed);
         let _alive = Alive;
-        FIRST_LINES.lock().unwrap_or_else(PoisonError::into_inner).push((ctx.id().to_string(), now));
+        if self.named {
+            NAMED.lock().unwrap_or_else(PoisonError::into_inner).push((ctx.id().to_string(), now));
+        }
+        LAST_FIRST_LINE.fetch_max(now, Ordering::SeqCst);
+        // Counted last: whoever finds it counted finds its time too.
+        FIRST_LINES.fetch_add(1, Ordering::SeqCst);
         ctx.stopping().await;
         Ok(())
     }
@@ -106,13 +137,17 @@ pub(crate) struct NodeOptions {
     bind: SocketAddr,
     #[arg(long)]
     seed: Vec<String>,
+    /// Knows no kind of child, and so runs none.
+    #[arg(long)]
+    bystander: bool,
 }
 
 /// Serves until stdin is closed.
 pub(crate) async fn run(options: NodeOptions) -> Result<(), BoxError> {
     let config = Config { bind: options.bind, seeds: options.seed, ..Config::default() };
     let node = Node::builder(config).start().await?;
-    let children = node.scope("bench").kind::<Idle>().join().await?;
+    let scope = node.scope("bench");
+    let children = if options.bystander { scope } else { scope.kind::<Idle>() }.join().await?;
     process::answer(&Answer::Ready).await?;
     let mut requests = process::Requests::new();
     while let Some(request) = requests.next().await? {
@@ -125,15 +160,17 @@ pub(crate) async fn run(options: NodeOptions) -> Result<(), BoxError> {
 async fn serve(children: &Supervisor, request: Request) -> Result<Answer, BoxError> {
     Ok(match request {
         Request::StartOne { id } => {
-            let spec = ChildSpec::new(id, &Idle)?;
+            let spec = ChildSpec::new(id, &Idle { named: true })?;
             let at = clock::now();
             children.start_child(spec).running(Duration::from_secs(10)).await?;
-            Answer::Asked { at }
+            Answer::Called { at }
         }
         Request::Start { prefix, count } => for_each(children, Call::Start, prefix, count).await?,
         Request::Terminate { prefix, count } => for_each(children, Call::Terminate, prefix, count).await?,
-        Request::AwaitListed { count } => await_listed(children, count).await?,
-        Request::FirstLines { ids } => first_lines(ids),
+        Request::AwaitListed { count, rest } => await_listed(children, count, rest).await?,
+        Request::FirstLines => first_lines(),
+        // On the thread of a worker, like a service's own calls.
+        Request::AskOften => Answer::AskedOften(tokio::spawn(ask_often(children.clone())).await??),
         Request::Usage => Answer::Usage(usage(children).await?),
         Request::Members => Answer::Members(children.members().borrow().iter().filter(|m| m.settled).count()),
     })
@@ -148,7 +185,7 @@ enum Call {
 impl Call {
     async fn make(self, children: &Supervisor, id: String) -> Result<(), BoxError> {
         match self {
-            Call::Start => children.start_child(ChildSpec::new(id, &Idle)?).await.map(drop)?,
+            Call::Start => children.start_child(ChildSpec::new(id, &Idle { named: false })?).await.map(drop)?,
             Call::Terminate => children.terminate_child(id).await?,
         }
         Ok(())
@@ -169,29 +206,73 @@ async fn for_each(children: &Supervisor, call: Call, prefix: String, count: usiz
         });
     }
     callers.join_all().await.into_iter().collect::<Result<Vec<_>, _>>()?;
-    Ok(Answer::Asked { at })
+    Ok(Answer::Called { at })
 }
 
-async fn await_listed(children: &Supervisor, count: usize) -> Result<Answer, BoxError> {
+async fn await_listed(children: &Supervisor, count: usize, rest: u32) -> Result<Answer, BoxError> {
+    let deadline = clock::now() + PATIENCE.as_nanos() as u64;
     loop {
         let began = clock::now();
         let listing = children.which_children(Which::Global).await?;
         let at = clock::now();
-        let listing_nanos = at - began;
         let ended = count > 0 || ALIVE.load(Ordering::Relaxed) == 0;
         if ended && listing.len() == count && listing.iter().all(|child| child.state == ChildState::Running) {
-            return Ok(Answer::Listed { at, listing_nanos });
+            return Ok(Answer::Listed { at });
+        }
+        if at > deadline {
+            let running = listing.iter().filter(|child| child.state == ChildState::Running).count();
+            return Err(format!("after {PATIENCE:?} {running} of {} children run, not {count}", listing.len()).into());
         }
         drop(listing);
-        // Listing in a tight loop would be most of what is measured.
-        sleep(Duration::from_millis(10).max(Duration::from_nanos(listing_nanos) * 4)).await;
+        sleep(Duration::from_millis(10).max(Duration::from_nanos(at - began) * rest)).await;
     }
 }
 
-fn first_lines(ids: bool) -> Answer {
-    let lines = std::mem::take(&mut *FIRST_LINES.lock().unwrap_or_else(PoisonError::into_inner));
-    let last = lines.iter().map(|(_, at)| *at).max().unwrap_or(0);
-    Answer::FirstLines { count: lines.len(), last, named: if ids { lines } else { Vec::new() } }
+fn first_lines() -> Answer {
+    let count = FIRST_LINES.swap(0, Ordering::SeqCst);
+    let last = LAST_FIRST_LINE.load(Ordering::SeqCst);
+    let named = std::mem::take(&mut *NAMED.lock().unwrap_or_else(PoisonError::into_inner));
+    Answer::FirstLines { count, last, named }
+}
+
+async fn ask_often(children: Supervisor) -> Result<Asked, BoxError> {
+    const LISTINGS: usize = 20;
+    const LOOK_UPS: usize = 10_000;
+    let (mut listings, mut copies) = (Vec::new(), Vec::new());
+    let mut listing = Vec::new();
+    for _ in 0..LISTINGS {
+        let began = clock::now();
+        listing = children.which_children(Which::Global).await?;
+        listings.push(clock::now() - began);
+    }
+    // In the order of their hashes, as they are stored.
+    listing.sort_by_cached_key(|child| ChildKey::new(child.id.clone()).hash());
+    for _ in 0..LISTINGS {
+        let began = clock::now();
+        let mut ids: Vec<_> = listing.iter().map(|child| child.id.clone()).collect();
+        ids.sort_unstable();
+        copies.push(clock::now() - began);
+    }
+    let places: BTreeMap<_, _> = listing.iter().map(|child| (child.id.clone(), child.node.clone())).collect();
+    let (mut whereis, mut look_ups) = (Vec::new(), Vec::new());
+    for child in listing.iter().cycle().step_by(7).take(LOOK_UPS) {
+        let began = clock::now();
+        let found = children.whereis(&child.id).await?;
+        whereis.push(clock::now() - began);
+        let began = clock::now();
+        let looked_up = places.get(&child.id).and_then(Clone::clone);
+        look_ups.push(clock::now() - began);
+        if found.map(|location| location.node) != looked_up {
+            return Err(format!("{} is not where it was listed", child.id).into());
+        }
+    }
+    let median = |nanos: &[u64]| quantile(nanos, 500);
+    Ok(Asked {
+        listing_nanos: median(&listings),
+        copy_nanos: median(&copies),
+        whereis_nanos: median(&whereis),
+        look_up_nanos: median(&look_ups),
+    })
 }
 
 async fn usage(children: &Supervisor) -> Result<Usage, BoxError> {
@@ -211,7 +292,7 @@ async fn usage(children: &Supervisor) -> Result<Usage, BoxError> {
 }
 
 /// The resident set of this process, where there is a `/proc`.
-fn resident_bytes() -> Option<u64> {
+pub(crate) fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.split_whitespace().next()?.parse::<u64>().ok().map(|kibibytes| kibibytes * 1024)

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::clock;
 use crate::control::{Answer, Listed, Request};
 use crate::journal::Follower;
 use crate::judge::{History, few};
-use crate::ports::ReservedPort;
+use crate::ports::free_ports;
 use crate::process::Process;
 use crate::services::Service;
 use crate::table::{Screen, table};
@@ -43,9 +44,8 @@ pub(crate) struct Orchestra {
     setup: Setup,
     processes: Vec<Process>,
     followers: BTreeMap<String, Follower>,
-    /// The ports of the first nodes, held until each is started.
-    reserved: Vec<ReservedPort>,
-    seeds: Vec<String>,
+    /// Where the first nodes listen.
+    seeds: Vec<SocketAddr>,
     launched: usize,
     drawn_at: u64,
     pub(crate) services: Vec<Service>,
@@ -56,14 +56,11 @@ pub(crate) struct Orchestra {
 impl Orchestra {
     /// A cluster of no process yet; the first `nodes` ones are the seeds of all.
     pub(crate) fn new(setup: Setup, nodes: usize, services: Vec<Service>, screen: Screen) -> Result<Self, BoxError> {
-        let reserved = (0..nodes).map(|_| ReservedPort::new()).collect::<Result<Vec<_>, _>>()?;
-        let seeds = reserved.iter().map(|port| Ok(port.addr()?.to_string())).collect::<Result<_, BoxError>>();
         Ok(Orchestra {
             setup,
             processes: Vec::new(),
             followers: BTreeMap::new(),
-            seeds: seeds?,
-            reserved,
+            seeds: free_ports(nodes)?,
             launched: 0,
             drawn_at: 0,
             services,
@@ -79,17 +76,14 @@ impl Orchestra {
 
     /// Starts a process for the next node and returns its name. It is not ready yet.
     pub(crate) fn launch(&mut self) -> Result<String, BoxError> {
+        let bind = self.seeds.get(self.launched).copied().unwrap_or(Config::default().bind);
         self.launched += 1;
         let name = format!("node-{}", self.launched);
-        let bind = match self.reserved.is_empty() {
-            true => Config::default().bind,
-            false => self.reserved.remove(0).addr()?,
-        };
         let config = Config {
             cluster: "service-monitor".into(),
             name: Some(name.clone()),
             bind,
-            seeds: self.seeds.clone(),
+            seeds: self.seeds.iter().map(SocketAddr::to_string).collect(),
             profile: Profile::Local,
             leave_timeout: Duration::from_secs(2),
             ..Config::default()

@@ -166,6 +166,15 @@ pub enum Reply {
     Unavailable(crate::error::Unavailable),
 }
 
+/// A part of a listing.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// Children in the order of their keys, which is not that of their ids.
+    pub children: Vec<ChildInfo>,
+    /// After which one the next part begins; `None` at the end.
+    pub next: Option<ChildId>,
+}
+
 /// A datagram to send, borrowed from the state machine's buffer.
 #[derive(Clone, Copy, Debug)]
 pub struct Transmit<'a> {

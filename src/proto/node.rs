@@ -10,6 +10,7 @@ use chacha20::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use super::budget::Budget;
+use super::group::ChildKey;
 use super::group::records::{LABELS_MAX, RECORD_BYTES_MAX, record_bytes};
 use super::links::{IDLE_TIMEOUT, Links};
 use super::looks::Looks;
@@ -22,13 +23,13 @@ use super::timer::Timers;
 use super::transmits::Transmits;
 use super::wire::{Head, Message};
 use super::{
-    ChildEvent, Command, ConnId, Fanout, FaultSites, Identity, InstanceId, Output, Reply, RequestId, Rule, RunId,
+    ChildEvent, Command, ConnId, Fanout, FaultSites, Identity, InstanceId, Output, Page, Reply, RequestId, Rule, RunId,
     Sabotage, ScopeId, ScopeSetup, Site, Stats, StreamEvent, Time, Transmit, Wakeup,
 };
-use crate::child::NAME_BYTES_MAX;
+use crate::child::{ChildId, NAME_BYTES_MAX};
 use crate::config::{Config, ConfigError};
 use crate::error::{JoinScopeError, Unavailable};
-use crate::info::{Event, MemberInfo};
+use crate::info::{Event, Location, MemberInfo, Which};
 
 mod leaving;
 mod packets;
@@ -297,6 +298,24 @@ impl Node {
     /// Every other instance that this node regards as active, for tests and the simulator.
     pub fn active(&self) -> Vec<Identity> {
         self.cx.membership.active().values().copied().collect()
+    }
+
+    /// Where a child runs, as far as this node knows; `None` if a command has to be given instead, which waits until the
+    /// scope has settled, or is refused.
+    pub fn whereis(&self, scope: ScopeId, id: &ChildId) -> Option<Option<Location>> {
+        Some(self.open_scope(scope)?.locate(&ChildKey::new(id.clone())))
+    }
+
+    /// The part of a listing that follows a child, for which `max` children are looked at; `None` as for
+    /// [`whereis`](Self::whereis). All parts together are no snapshot: a child that comes or goes meanwhile is in them
+    /// or not, every other one once.
+    pub fn page(&self, scope: ScopeId, which: Which, after: Option<&ChildId>, max: usize) -> Option<Page> {
+        Some(self.open_scope(scope)?.page(which, after, max))
+    }
+
+    /// A scope that answers at once.
+    fn open_scope(&self, scope: ScopeId) -> Option<&Scope> {
+        self.scopes.get(&scope).filter(|scope| scope.is_settled() && !self.has_left)
     }
 
     /// The live members of a scope, ordered by name. Copied when asked for and not with every change: in a large

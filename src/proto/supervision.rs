@@ -18,11 +18,11 @@ use crate::child::{Restart, Spec};
 use crate::info::{Event, Outcome};
 
 /// Children that the audit looks at in one sync: see [`Scope::sync`]. At the default interval a million children are
-/// looked at in an hour and a half, for less than a thousandth of a core.
-const AUDIT_PER_SYNC: usize = 1_000;
+/// looked at in seven hours, for little beside what an idle node costs without any.
+const AUDIT_PER_SYNC: usize = 200;
 
 /// Placement costs one score per child and member; beyond 10 members the audit looks at fewer children instead.
-const AUDIT_SCORES_PER_SYNC: usize = 10_000;
+const AUDIT_SCORES_PER_SYNC: usize = 2_000;
 
 /// How long others are not told that a child starts here for the first time: far longer than an `init` that does nothing
 /// takes, and far shorter than anything that depends on claims, which are hints.

@@ -19,13 +19,13 @@ use super::log;
 use super::node::Call;
 use super::scope::ScopeParts;
 use super::seeds::Seeds;
+use super::state::State;
 use super::streams::{Ending, Inbound, Streams};
 use super::tasks::Tasks;
 use crate::config::Config;
 use crate::error::{LeaveError, Unavailable, WaitError};
 use crate::proto::{
-    ChildEvent, Command, Node, Output, Reply, RequestId, RunId, ScopeId, ScopeSetup, StartChild, Stats, StreamEvent,
-    Time,
+    ChildEvent, Command, Output, Reply, RequestId, RunId, ScopeId, ScopeSetup, StartChild, Stats, StreamEvent, Time,
 };
 
 /// How much of each input is taken before the state machine's outputs are drained: enough that one datagram carries
@@ -57,7 +57,7 @@ const OWN_LEAVE: RequestId = RequestId(u64::MAX);
 
 /// What the loop owns.
 pub(super) struct Driver {
-    node: Node,
+    node: State,
     name: Arc<str>,
     clock: Clock,
     config: Config,
@@ -124,13 +124,15 @@ enum Woken {
     Report(RunId, ChildEvent),
     Inbound(Inbound),
     RuntimeGone,
-    /// Datagrams or a timer, which are looked at anyway.
+    /// A deadline that was waited for.
+    Timer,
+    /// Datagrams or what is due, which are looked at anyway.
     Other,
 }
 
 impl Driver {
     pub(super) fn new(
-        node: Node,
+        node: State,
         clock: Clock,
         config: Config,
         datagrams: UdpSocket,
@@ -138,9 +140,10 @@ impl Driver {
         tasks: Tasks,
         inputs: Inputs,
     ) -> Self {
+        let name = node.read().name().into();
         Driver {
-            name: node.name().into(),
             node,
+            name,
             clock,
             seeds: Seeds::new(config.seeds.clone()),
             config,
@@ -163,8 +166,14 @@ impl Driver {
         while !self.exit.left {
             let due = self.next_deadline();
             let woken = self.wait(due).await;
+            let is_timer = matches!(woken, Woken::Timer);
             self.take(woken);
-            self.take_waiting().await;
+            if !is_timer {
+                // Lets the I/O driver and the streams bring what has come, so that one drain answers all of it. Most
+                // timers find nothing, and in an idle node this turn would cost as much as everything else.
+                tokio::task::yield_now().await;
+            }
+            self.take_waiting();
             let now = self.clock.now();
             if due.is_some_and(|due| now.since(due) >= LATE) {
                 self.catch_up(now).await;
@@ -178,7 +187,7 @@ impl Driver {
     }
 
     fn next_deadline(&self) -> Option<Time> {
-        let protocol = self.node.poll_timeout().map(|(deadline, _why)| deadline);
+        let protocol = self.node.read().poll_timeout().map(|(deadline, _why)| deadline);
         let wait = self.waits.first().map(|(deadline, _)| *deadline);
         [protocol, wait, self.tasks.poll_timeout(), self.exit.leave_at].into_iter().flatten().min()
     }
@@ -195,7 +204,10 @@ impl Driver {
             Some(inbound) = inputs.inbox.recv() => Woken::Inbound(inbound),
             _ = &mut inputs.user_runtime, if !self.exit.runtime_gone => Woken::RuntimeGone,
             _ = self.datagrams.readable() => Woken::Other,
-            () = sleep(pause.unwrap_or_default()), if pause.is_some() => Woken::Other,
+            // One that was due already has not let the I/O driver have its turn.
+            () = sleep(pause.unwrap_or_default()), if pause.is_some() => {
+                if pause.is_some_and(|pause| pause.is_zero()) { Woken::Other } else { Woken::Timer }
+            }
         }
     }
 
@@ -214,19 +226,17 @@ impl Driver {
                 warn!(node = &*self.name, "the tokio runtime of the children was shut down; the node leaves");
                 self.leave(now, Duration::ZERO);
             }
-            Woken::Other => {}
+            Woken::Timer | Woken::Other => {}
         }
     }
 
     /// Takes what else is there, a batch of each kind; how much it was.
-    async fn take_waiting(&mut self) -> usize {
-        // Lets the I/O driver and the streams bring what has come, so that one drain answers all of it.
-        tokio::task::yield_now().await;
+    fn take_waiting(&mut self) -> usize {
         let now = self.clock.now();
         let began = now;
         for conn in self.streams.take_broken() {
             self.refused.refused_limit += 1;
-            self.node.handle_stream(now, conn, StreamEvent::Closed);
+            self.node.write().handle_stream(now, conn, StreamEvent::Closed);
         }
         let mut taken = self.take_datagrams(now);
         for _ in 0..BATCH_MAX {
@@ -263,7 +273,8 @@ impl Driver {
         while self.clock.now().since(now) < CATCH_UP_MAX {
             // One turn for the I/O driver, and the next for the streams that it woke.
             tokio::task::yield_now().await;
-            if self.take_waiting().await == 0 {
+            tokio::task::yield_now().await;
+            if self.take_waiting() == 0 {
                 break;
             }
         }
@@ -274,7 +285,7 @@ impl Driver {
             match self.datagrams.try_recv_from(&mut self.scratch) {
                 Ok((length, from)) => {
                     trace!(%from, length, "datagram received");
-                    self.node.handle_datagram(now, from, &self.scratch[..length]);
+                    self.node.write().handle_datagram(now, from, &self.scratch[..length]);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return taken,
                 // An earlier datagram of ours could not be delivered; the socket is as good as before.
@@ -291,7 +302,7 @@ impl Driver {
             && deadline <= now
         {
             self.waits.remove(&(deadline, request));
-            self.node.cancel(request);
+            self.node.write().cancel(request);
             if let Some(Pending { reply, .. }) = self.pending.remove(&request) {
                 let _ = reply.send(Reply::Running(Err(WaitError::Timeout)));
             }
@@ -299,8 +310,8 @@ impl Driver {
         if self.exit.leave_at.is_some_and(|at| at <= now) {
             self.leave(now, self.config.leave_timeout);
         }
-        if self.node.poll_timeout().is_some_and(|(deadline, _why)| deadline <= now) {
-            self.node.handle_timeout(now);
+        if self.node.read().poll_timeout().is_some_and(|(deadline, _why)| deadline <= now) {
+            self.node.write().handle_timeout(now);
         }
     }
 
@@ -310,13 +321,14 @@ impl Driver {
                 let deadline = timeout.map(|timeout| now + timeout);
                 self.waits.extend(deadline.map(|deadline| (deadline, request)));
                 self.pending.insert(request, Pending { reply, deadline, joining: None });
-                self.node.command(now, request, command);
+                self.node.write().command(now, request, command);
             }
             Call::Join { request, setup, parts, reply } => self.on_join(now, request, setup, parts, reply),
             Call::Cancel(request) => {
                 self.forget(request);
-                self.node.cancel(request);
+                self.node.write().cancel(request);
             }
+            Call::Read(read) => read(&self.node.read()),
             Call::Stats(reply) => {
                 let _ = reply.send(self.stats());
             }
@@ -338,7 +350,7 @@ impl Driver {
             self.scopes.insert(scope, parts);
         }
         self.pending.insert(request, Pending { reply, deadline: None, joining: new.then_some(scope) });
-        self.node.command(now, request, Command::JoinScope(setup));
+        self.node.write().command(now, request, Command::JoinScope(setup));
     }
 
     fn forget(&mut self, request: RequestId) -> Option<Pending> {
@@ -351,23 +363,23 @@ impl Driver {
 
     fn on_report(&mut self, now: Time, run: RunId, event: ChildEvent) {
         self.tasks.observe(run, &event);
-        self.node.handle_child(now, run, event);
+        self.node.write().handle_child(now, run, event);
     }
 
     fn on_inbound(&mut self, now: Time, inbound: Inbound) {
         match inbound {
             Inbound::Accepted { stream, from } => match self.streams.accept(stream) {
-                Some(conn) => self.node.handle_stream(now, conn, StreamEvent::Accepted { from }),
+                Some(conn) => self.node.write().handle_stream(now, conn, StreamEvent::Accepted { from }),
                 None => {
                     debug!(%from, "a stream is refused: limits.streams_max are open");
                     self.refused.streams_refused += 1;
                 }
             },
             Inbound::Connected(conn) if self.streams.is_open(conn) => {
-                self.node.handle_stream(now, conn, StreamEvent::Connected);
+                self.node.write().handle_stream(now, conn, StreamEvent::Connected);
             }
             Inbound::Frame(conn, bytes) if self.streams.is_open(conn) => {
-                self.node.handle_stream(now, conn, StreamEvent::Frame(&bytes));
+                self.node.write().handle_stream(now, conn, StreamEvent::Frame(&bytes));
             }
             // Closed by this side meanwhile.
             Inbound::Connected(_) | Inbound::Frame(..) => {}
@@ -382,12 +394,12 @@ impl Driver {
                     }
                 }
                 if self.streams.ended(conn) {
-                    self.node.handle_stream(now, conn, event);
+                    self.node.write().handle_stream(now, conn, event);
                 }
             }
             Inbound::Seeds(resolved) => {
                 let found = self.seeds.resolved(now, resolved);
-                self.node.handle_seeds(now, &found);
+                self.node.write().handle_seeds(now, &found);
             }
         }
     }
@@ -398,7 +410,7 @@ impl Driver {
             // Read anew: what was wanted may have taken long, and the state machine must not take that for a pause.
             let now = self.clock.now();
             let mut idle = true;
-            while let Some(transmit) = self.node.poll_transmit(now) {
+            while let Some(transmit) = self.node.write().poll_transmit(now) {
                 idle = false;
                 trace!(to = %transmit.to, length = transmit.bytes.len(), "datagram sent");
                 if let Err(error) = self.datagrams.try_send_to(transmit.bytes, transmit.to) {
@@ -406,7 +418,9 @@ impl Driver {
                     self.refused.datagrams_unsent += 1;
                 }
             }
-            while let Some(output) = self.node.poll_output() {
+            loop {
+                // On a line of its own: the lock is free while the output is performed.
+                let Some(output) = self.node.write().poll_output() else { break };
                 idle = false;
                 self.perform(now, output);
             }
@@ -435,7 +449,8 @@ impl Driver {
             }
             Output::Members { scope } => {
                 if let Some(parts) = self.scopes.get(&scope) {
-                    parts.members.send_replace(self.node.members(scope));
+                    let members = self.node.read().members(scope);
+                    parts.members.send_replace(members);
                 }
             }
             Output::Left => self.exit.left = true,
@@ -473,7 +488,7 @@ impl Driver {
     fn leave(&mut self, now: Time, timeout: Duration) {
         self.exit.leave_at = None;
         let timeout = if self.exit.runtime_gone { Duration::ZERO } else { timeout };
-        self.node.command(now, OWN_LEAVE, Command::Leave { timeout });
+        self.node.write().command(now, OWN_LEAVE, Command::Leave { timeout });
     }
 
     fn on_own_leave(&mut self, now: Time, reply: Reply) {
@@ -490,7 +505,7 @@ impl Driver {
     }
 
     fn stats(&self) -> Stats {
-        let mut stats = *self.node.stats();
+        let mut stats = *self.node.read().stats();
         stats.refused_limit += self.refused.refused_limit;
         stats.streams_refused += self.refused.streams_refused;
         stats.datagrams_unsent += self.refused.datagrams_unsent;

@@ -15,6 +15,7 @@ use super::driver::{Driver, Farewells, Inputs};
 use super::kinds::panic_text;
 use super::node::{About, Call};
 use super::sockets::{self, Sockets};
+use super::state::{State, View};
 use super::streams::{INBOX_MAX, Streams};
 use super::tasks::Tasks;
 use crate::config::Config;
@@ -29,14 +30,14 @@ struct Launch {
     birth: Birth,
     user: Handle,
     calls: mpsc::UnboundedReceiver<Call>,
-    ready: oneshot::Sender<Result<About, StartNodeError>>,
+    ready: oneshot::Sender<Result<(About, View), StartNodeError>>,
 }
 
 /// Opens the sockets and starts the protocol loop; what the node is, and where its calls go.
 pub(super) async fn node(
     config: Config,
     sabotage: Sabotage,
-) -> Result<(About, mpsc::UnboundedSender<Call>), StartNodeError> {
+) -> Result<(About, View, mpsc::UnboundedSender<Call>), StartNodeError> {
     config.check()?;
     let user = Handle::try_current().map_err(|_| StartNodeError::NoRuntime)?;
     let sockets = sockets::open(config.bind)?;
@@ -53,8 +54,8 @@ pub(super) async fn node(
     let (calls_sender, calls) = mpsc::unbounded_channel();
     let (ready, started) = oneshot::channel();
     spawn(Launch { config, sockets, clock, birth, user, calls, ready })?;
-    let about = started.await.map_err(|_| StartNodeError::Crashed)??;
-    Ok((about, calls_sender))
+    let (about, view) = started.await.map_err(|_| StartNodeError::Crashed)??;
+    Ok((about, view, calls_sender))
 }
 
 /// The address that others are told; a port of 0 in it means the bound port.
@@ -130,10 +131,12 @@ async fn drive(launch: Launch) -> Option<Farewells> {
     let (sentinel, user_runtime) = watch_runtime(&user);
     let tasks = Tasks::new(user, reports_sender, config.start_timeout);
     let inputs = Inputs { calls, reports, inbox, inbox_sender, user_runtime };
-    let driver = Driver::new(node, clock, config, datagrams, streams, tasks, inputs);
+    let state = State::new(node);
+    let view = state.view();
+    let driver = Driver::new(state, clock, config, datagrams, streams, tasks, inputs);
     let name = about.name.clone();
     // Fails if the caller gave up; the loop then finds that it has no handles, and leaves.
-    let _ = ready.send(Ok(about));
+    let _ = ready.send(Ok((about, view)));
     let farewells = driver.run().await;
     sentinel.abort();
     info!(node = name, "node has left");

@@ -10,9 +10,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::launch;
 use super::scope::{ScopeBuilder, ScopeParts};
+use super::state::View;
 use crate::config::Config;
 use crate::error::{LeaveError, StartNodeError, Unavailable};
-use crate::proto::{Command, InstanceId, Reply, RequestId, Sabotage, ScopeSetup, Stats};
+use crate::proto::{self, Command, InstanceId, Reply, RequestId, Sabotage, ScopeSetup, Stats};
 
 /// A node of a cluster in this process: one UDP socket and one TCP listener on one port, and a thread of its own for
 /// the protocol. Cheap to clone.
@@ -30,6 +31,7 @@ struct Inner {
     about: About,
     leave_timeout: Duration,
     next_request: AtomicU64,
+    view: View,
     calls: mpsc::UnboundedSender<Call>,
 }
 
@@ -48,6 +50,8 @@ pub(super) enum Call {
     Join { request: RequestId, setup: ScopeSetup, parts: ScopeParts, reply: oneshot::Sender<Reply> },
     /// Nobody waits for the answer any more.
     Cancel(RequestId),
+    /// Reads what [`View::peek`] could not, because the loop was at work.
+    Read(Box<dyn FnOnce(&proto::Node) + Send>),
     /// The counters.
     Stats(oneshot::Sender<Stats>),
 }
@@ -76,8 +80,8 @@ impl NodeBuilder {
     /// [`StartNodeError`], which says what to change; nothing is left behind.
     pub async fn start(self) -> Result<Node, StartNodeError> {
         let leave_timeout = self.config.leave_timeout;
-        let (about, calls) = launch::node(self.config, self.sabotage).await?;
-        Ok(Node { inner: Arc::new(Inner { about, leave_timeout, next_request: AtomicU64::new(0), calls }) })
+        let (about, view, calls) = launch::node(self.config, self.sabotage).await?;
+        Ok(Node { inner: Arc::new(Inner { about, leave_timeout, next_request: AtomicU64::new(0), view, calls }) })
     }
 }
 
@@ -153,6 +157,22 @@ impl Node {
             Ok(reply) => Ok(reply),
             Err(_) => Err(Unavailable::NodeGone),
         }
+    }
+
+    /// Reads the state machine at once; `None` if the loop is at work just now or gone.
+    pub(super) fn peek<T>(&self, read: impl FnOnce(&proto::Node) -> T) -> Option<T> {
+        self.inner.view.peek(read)
+    }
+
+    /// Has the protocol loop read the state machine.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&proto::Node) -> T + Send + 'static,
+    ) -> Result<T, Unavailable> {
+        let (reply, answer) = oneshot::channel();
+        // Fails only if the caller has gone.
+        self.send(Call::Read(Box::new(move |node| drop(reply.send(read(node))))))?;
+        answer.await.map_err(|_| Unavailable::NodeGone)
     }
 
     fn send(&self, call: Call) -> Result<(), Unavailable> {

@@ -12,10 +12,16 @@ use super::node::{Node, unexpected};
 use crate::child::{ChildId, ChildSpec};
 use crate::error::{SpecError, StartError, TerminateError, Unavailable, UpdateError, WaitError, WhereisError};
 use crate::info::{ChildInfo, Event, Location, MemberInfo, Which};
-use crate::proto::{Command, Reply, ScopeId};
+use crate::proto::{Command, Page, Reply, ScopeId};
 
 /// How many events of a scope are kept for a receiver that is slow to read them.
 pub(super) const EVENTS_KEPT: usize = 1_024;
+
+/// How many children a handle looks at before it lets the protocol loop go on: some 100 µs.
+const PEEKED_MAX: usize = 512;
+
+/// How many the loop itself looks at before it goes on with its other work. More, because each time is a trip there.
+const READ_MAX: usize = 4_096;
 
 /// A handle to one scope of a node. Cheap to clone.
 ///
@@ -124,20 +130,51 @@ impl Supervisor {
         TerminateChild { supervisor: self.clone(), id: id.try_into().map_err(SpecError::from), replicated: 0 }
     }
 
-    /// Lists children as this node knows them, ordered by id. Answered from local state.
+    /// Lists children as this node knows them, ordered by id. Answered from local state, a part at a time, so that even
+    /// a long listing holds nothing up.
+    ///
+    /// What this handle has done before is in it. What changes while it is made may be in it or not; each child is
+    /// listed at most once, and all that is said of one child was true at one moment.
     ///
     /// # Errors
     /// [`Unavailable::NodeGone`] if the node has left.
     pub async fn which_children(&self, which: Which) -> Result<Vec<ChildInfo>, Unavailable> {
-        let command = Command::WhichChildren { scope: self.inner.scope, which };
-        match self.inner.node.call(command, None).await? {
+        let mut children = Vec::new();
+        let mut after = None;
+        loop {
+            let Some(page) = self.page(which, after.take()).await? else { return self.list_at_once(which).await };
+            children.extend(page.children);
+            match page.next {
+                Some(id) => after = Some(id),
+                None => break,
+            }
+            // A listing takes its caller's thread for as long as many other tasks need together.
+            tokio::task::yield_now().await;
+        }
+        ChildInfo::sort(&mut children);
+        Ok(children)
+    }
+
+    /// A part of a listing; `None` before the scope has settled.
+    async fn page(&self, which: Which, after: Option<ChildId>) -> Result<Option<Page>, Unavailable> {
+        let Inner { node, scope, .. } = &*self.inner;
+        let scope = *scope;
+        match node.peek(|node| node.page(scope, which, after.as_ref(), PEEKED_MAX)) {
+            Some(page) => Ok(page),
+            None => node.read(move |node| node.page(scope, which, after.as_ref(), READ_MAX)).await,
+        }
+    }
+
+    /// The whole listing at once, when the scope has settled.
+    async fn list_at_once(&self, which: Which) -> Result<Vec<ChildInfo>, Unavailable> {
+        match self.inner.node.call(Command::WhichChildren { scope: self.inner.scope, which }, None).await? {
             Reply::Children(children) => Ok(children),
             other => Err(unexpected(other)),
         }
     }
 
     /// Where a child runs, as this node knows it; `None` if it is unknown or does not run anywhere at the moment.
-    /// Answered from local state.
+    /// Answered from local state, usually within microseconds.
     ///
     /// # Errors
     /// [`WhereisError`] if the id is empty or too long, or the node has left.
@@ -147,7 +184,11 @@ impl Supervisor {
         SpecError: From<I::Error>,
     {
         let id = id.try_into().map_err(SpecError::from)?;
-        match self.inner.node.call(Command::Whereis { scope: self.inner.scope, id }, None).await? {
+        let Inner { node, scope, .. } = &*self.inner;
+        if let Some(location) = node.peek(|node| node.whereis(*scope, &id)).flatten() {
+            return Ok(location);
+        }
+        match node.call(Command::Whereis { scope: *scope, id }, None).await? {
             Reply::Whereis(location) => Ok(location),
             other => Err(unexpected(other).into()),
         }
