@@ -11,6 +11,7 @@
 pub mod group;
 mod handover;
 mod hash;
+mod health;
 mod ids;
 mod io;
 mod links;
@@ -26,6 +27,7 @@ mod shared;
 mod sites;
 mod stats;
 mod supervision;
+mod suspicion;
 mod time;
 mod timer;
 mod transmits;

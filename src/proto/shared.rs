@@ -56,6 +56,12 @@ pub(crate) enum Alarm {
     Watch,
     /// Go on with the look of this number.
     Look(u64),
+    /// Give a sign of life.
+    Pulse,
+    /// Look whose sign of life is overdue.
+    Overdue,
+    /// Ask a member again that is doubted.
+    Doubt(InstanceId),
     /// A search for an unknown child is over.
     Find(ScopeId, u64),
     /// Look whether this node may leave.
