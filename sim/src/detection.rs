@@ -28,6 +28,8 @@ pub const BETWEEN_PAUSES: Range = Range::new(Duration::from_secs(1), Duration::f
 pub const SLOWNESS: Range = Range::new(Duration::from_millis(50), Duration::from_millis(300));
 /// One of so many nodes is slow, but at least one.
 pub const SLOW_SHARE: usize = 5;
+/// Clusters of more nodes are measured for less time.
+const SMALL_NODES_MAX: f64 = 10.0;
 /// How many children there are for each node.
 const CHILDREN: usize = 3;
 /// How long the trouble goes on before anything is counted.
@@ -84,9 +86,10 @@ pub struct Grid {
     pub losses: Vec<f64>,
     /// What nodes are like besides.
     pub troubles: Vec<Trouble>,
-    /// For how many hours of one node each combination is watched while nobody dies.
+    /// For how many hours of one node each combination is watched while nobody dies. Larger clusters, which cost more, are
+    /// watched for so much less as they have more than ten nodes.
     pub node_hours: f64,
-    /// How many nodes fall silent in each combination, at least.
+    /// How many nodes fall silent in each combination, at least; in larger clusters so much fewer, but one in each.
     pub deaths: u64,
     /// Over how many clusters both are spread.
     pub clusters: u64,
@@ -186,8 +189,10 @@ impl Grid {
         let random = Random::stream(seed, "detection");
         let sample = Sample::default();
         let mut course = Course { cluster, case, patience, random, troubles: Vec::new(), victim: None, sample };
-        let seconds = self.node_hours * 3_600.0 / case.nodes as f64 / self.clusters as f64;
-        course.run(Duration::from_secs_f64(seconds), self.deaths.div_ceil(self.clusters));
+        let share = (SMALL_NODES_MAX / case.nodes as f64).min(1.0) / self.clusters as f64;
+        let seconds = self.node_hours * 3_600.0 / case.nodes as f64 * share;
+        let deaths = (self.deaths as f64 * share).ceil() as u64;
+        course.run(Duration::from_secs_f64(seconds), deaths);
         course.sample
     }
 }

@@ -25,6 +25,9 @@ const SHARES: [[u32; CONFIRMATIONS_MAX + 1]; CONFIRMATIONS_MAX + 1] =
 /// Unanswered questions after which a member that was missed is suspected, and after which a juror says that it hears nothing
 /// either: at a loss of 10 % both ways, seven of a thousand healthy ones.
 const QUESTIONS: u32 = 3;
+/// A turn that is later than so many is late: less happens to every process now and then, and a slow one is late by as much
+/// each time and still hears what is said.
+pub(crate) const LATE_AFTER: u32 = 3;
 /// How many questions a late turn takes back: what waits to be read must have been read before anything is decided.
 const LATE_COSTS: u32 = 3;
 
@@ -79,7 +82,7 @@ impl Doubt {
 
     /// The time for an answer is over. Says whether this node comes too late to tell: it was held up itself.
     pub(crate) fn turn(&mut self, now: Time) -> bool {
-        let is_late = now.since(self.next) > self.turn;
+        let is_late = now.since(self.next) > self.turn * LATE_AFTER;
         self.turns = if is_late { self.turns.saturating_sub(LATE_COSTS) } else { self.turns + 1 };
         self.next = now + self.turn;
         is_late

@@ -13,7 +13,7 @@ use rand_core::Rng;
 use super::Node;
 use crate::proto::membership::Suspect;
 use crate::proto::shared::Alarm;
-use crate::proto::suspicion::Doubt;
+use crate::proto::suspicion::{Doubt, LATE_AFTER};
 use crate::proto::wire::Message;
 use crate::proto::{Identity, InstanceId, Rule, Wakeup};
 
@@ -62,7 +62,7 @@ impl Node {
     pub(super) fn look_who_is_overdue(&mut self) {
         let Some(at) = self.doubts.looks_at.filter(|at| *at <= self.cx.now) else { return };
         self.doubts.looks_at = None;
-        if self.cx.now.since(at) > self.question_period() {
+        if self.cx.now.since(at) > self.question_period() * LATE_AFTER {
             // Held up itself: first let it hear what has come meanwhile.
             self.note_lateness();
             let later = self.question_period();
@@ -139,7 +139,11 @@ impl Node {
         if self.end_refuted(member) {
             return;
         }
-        let (profile, max) = (self.cx.config.profile, self.cx.membership.suspicion_max());
+        let profile = self.cx.config.profile;
+        let max = match self.cx.sabotage.lacks(Rule::SilenceIsConfirmed) {
+            true => profile.suspicion_min(),
+            false => self.cx.membership.suspicion_max(),
+        };
         let others = self.cx.membership.active().len().saturating_sub(1);
         let Some(doubt) = self.doubts.get(member.instance) else { return };
         let (is_over, is_telling) = (doubt.is_over(profile, max, others), doubt.is_telling());
