@@ -189,7 +189,8 @@ impl Scope {
         }
     }
 
-    /// Members without a valid Free; those that claim the child only when all others have one.
+    /// Members without a Free that is valid and stays so for a while; those that claim the child only when all others have
+    /// one.
     fn whom_to_ask(&mut self, cx: &Shared, key: &ChildKey) -> Vec<Identity> {
         let now = cx.now;
         let claimers: BTreeSet<_> = self.foreign_claims(key).into_iter().map(|(instance, ..)| instance).collect();
@@ -203,7 +204,14 @@ impl Scope {
         let (last, first): (Vec<_>, Vec<_>) = all.into_iter().partition(|id| claimers.contains(&id.instance));
         // Members that are excused anyway must not keep the claimers from being asked.
         let are_excused = || self.are_excused(cx, key, &first.iter().map(|id| id.instance).collect::<Vec<_>>());
-        if first.is_empty() || are_excused() { first.into_iter().chain(last).collect() } else { first }
+        let asked: Vec<Identity> =
+            if first.is_empty() || are_excused() { first.into_iter().chain(last).collect() } else { first };
+        // Where datagrams are lost or members are slow, the first permission would have expired when the last one comes.
+        let soon = now + cx.config.profile.ask_ttl() / 2;
+        let ends_soon =
+            |identity: &&Identity| frees.get(&identity.instance).is_some_and(|&until| until > now && until <= soon);
+        let renewed: Vec<Identity> = cx.membership.active().values().filter(ends_soon).copied().collect();
+        asked.into_iter().chain(renewed).collect()
     }
 
     fn claimers(&self, cx: &Shared, key: &ChildKey) -> Vec<Identity> {

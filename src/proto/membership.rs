@@ -405,7 +405,9 @@ impl Membership {
         if self.foca.handle_timer(timer, &mut self.collected).is_err() {
             stats.swim_errors += 1;
         }
-        if is_probe && !self.collected.timers.iter().any(|(_, timer)| matches!(timer, Timer::ChangeSuspectToDown { .. })) {
+        if is_probe
+            && !self.collected.timers.iter().any(|(_, timer)| matches!(timer, Timer::ChangeSuspectToDown { .. }))
+        {
             self.health.improve();
         }
         self.after_call(now, stats);

@@ -115,12 +115,25 @@ impl Doubt {
     }
 }
 
+/// A sign of life that a member has promised.
+#[derive(Clone, Copy, Debug)]
+struct Expected {
+    /// By when; `None` while it is doubted, because it has not come.
+    by: Option<Time>,
+    /// How long after the last one.
+    within: Duration,
+    /// How many have not come since the last one that did, although the member lives.
+    missed: u32,
+}
+
+/// After so many in a row that did not come from a member that lives, it gives them to somebody else.
+const MISSED_MAX: u32 = 6;
+
 /// The members that this node doubts, and those of which it expects a sign of life.
 #[derive(Debug, Default)]
 pub(crate) struct Doubts {
     doubts: BTreeMap<InstanceId, Doubt>,
-    /// By when.
-    expected: BTreeMap<InstanceId, Time>,
+    expected: BTreeMap<InstanceId, Expected>,
     /// When it is looked next who is overdue.
     pub(crate) looks_at: Option<Time>,
 }
@@ -131,7 +144,6 @@ impl Doubts {
     }
 
     pub(crate) fn insert(&mut self, doubt: Doubt) {
-        self.expected.remove(&doubt.member.instance);
         self.doubts.insert(doubt.member.instance, doubt);
     }
 
@@ -139,23 +151,37 @@ impl Doubts {
         self.doubts.remove(&instance)
     }
 
-    /// A sign of life came, and says by when the next one will. It ends a doubt that is this node's alone.
-    pub(crate) fn expect(&mut self, instance: InstanceId, by: Time) {
+    /// A sign of life came, and says within which time the next one will. It ends a doubt that is this node's alone.
+    pub(crate) fn expect(&mut self, instance: InstanceId, now: Time, within: Duration) {
         if self.doubts.get(&instance).is_some_and(|doubt| doubt.suspected_at.is_none()) {
             self.doubts.remove(&instance);
         }
-        self.expected.insert(instance, by);
+        self.expected.insert(instance, Expected { by: Some(now + within), within, missed: 0 });
+    }
+
+    /// A member lives whose sign of life did not come: it may have been lost, and the next one is expected.
+    pub(crate) fn expect_again(&mut self, instance: InstanceId, now: Time) {
+        if let Some(expected) = self.expected.get_mut(&instance).filter(|expected| expected.by.is_none()) {
+            expected.by = Some(now + expected.within);
+            expected.missed += 1;
+            if expected.missed >= MISSED_MAX {
+                self.expected.remove(&instance);
+            }
+        }
     }
 
     /// The next sign of life that is expected.
     pub(crate) fn next_expected(&self) -> Option<Time> {
-        self.expected.values().min().copied()
+        self.expected.values().filter_map(|expected| expected.by).min()
     }
 
     /// Those whose sign of life has not come.
     pub(crate) fn take_overdue(&mut self, now: Time) -> Vec<InstanceId> {
-        let overdue = self.expected.iter().filter(|(_, by)| **by <= now).map(|(&instance, _)| instance).collect();
-        self.expected.retain(|_, by| *by > now);
+        let mut overdue = Vec::new();
+        for (&instance, expected) in self.expected.iter_mut().filter(|(_, it)| it.by.is_some_and(|by| by <= now)) {
+            expected.by = None;
+            overdue.push(instance);
+        }
         overdue
     }
 
@@ -251,14 +277,27 @@ mod tests {
         let mut doubts = Doubts::default();
         let soon = Time::ZERO + TURN;
         doubts.insert(Doubt::new(member(1), 7, Time::ZERO, TURN));
-        doubts.expect(member(1).instance, soon);
+        doubts.expect(member(1).instance, Time::ZERO, TURN);
         assert!(doubts.get(member(1).instance).is_none());
         doubts.insert(suspected());
-        doubts.expect(member(1).instance, soon);
+        doubts.expect(member(1).instance, Time::ZERO, TURN);
         assert!(doubts.get(member(1).instance).is_some());
         assert_eq!(doubts.next_expected(), Some(soon));
         assert_eq!(doubts.take_overdue(Time::ZERO), []);
         assert_eq!(doubts.take_overdue(soon), [member(1).instance]);
         assert_eq!(doubts.next_expected(), None);
+    }
+
+    #[test]
+    fn a_lost_sign_of_life_is_followed_by_the_next_until_too_many_are_lost() {
+        let mut doubts = Doubts::default();
+        doubts.expect(member(1).instance, Time::ZERO, TURN);
+        let mut missed = 0;
+        while let Some(next) = doubts.next_expected() {
+            assert_eq!(doubts.take_overdue(next), [member(1).instance]);
+            doubts.expect_again(member(1).instance, next);
+            missed += 1;
+        }
+        assert_eq!(missed, MISSED_MAX);
     }
 }

@@ -42,7 +42,7 @@ impl Node {
     pub(super) fn take_pulse(&mut self, from: Identity, millis: u32) {
         let grace = self.question_period() * GRACE * self.cx.membership.health().factor();
         let within = Duration::from_millis(millis.into()).min(EXPECTED_WITHIN_MAX);
-        self.doubts.expect(from.instance, self.cx.now + within + grace);
+        self.doubts.expect(from.instance, self.cx.now, within + grace);
         self.expect_the_next();
     }
 
@@ -98,6 +98,8 @@ impl Node {
         let is_it = |doubt: &&mut Doubt| doubt.suspected_at.is_none() && doubt.number == number;
         if self.doubts.get(from.instance).filter(is_it).is_some() {
             self.doubts.remove(from.instance);
+            self.doubts.expect_again(from.instance, self.cx.now);
+            self.expect_the_next();
         }
     }
 
@@ -270,9 +272,11 @@ impl Node {
             self.cx.membership.health().worsen();
         }
         self.doubts.remove(member.instance);
-        if let Some((incarnation, true)) = known {
-            self.join_suspicion(member, incarnation);
+        match known {
+            Some((incarnation, true)) => drop(self.join_suspicion(member, incarnation)),
+            _ => self.doubts.expect_again(member.instance, self.cx.now),
         }
+        self.expect_the_next();
         true
     }
 
