@@ -36,6 +36,8 @@ const CHILDREN: usize = 3;
 const BEFORE: Duration = Duration::from_secs(10);
 /// How long it goes on between two deaths.
 const BETWEEN_DEATHS: Range = Range::new(Duration::from_secs(2), Duration::from_secs(5));
+/// A silence whose children do not run elsewhere by then counts as never noticed.
+const NOTICED_WITHIN_MAX: Duration = Duration::from_secs(60);
 /// How often it is looked whether the children run elsewhere.
 const LOOK: Duration = Duration::from_millis(1);
 
@@ -267,7 +269,7 @@ impl Course {
         } else {
             self.cluster.pause(victim);
         }
-        match self.go_on(self.patience, |cluster| run_elsewhere(cluster, &ids, victim)) {
+        match self.go_on(NOTICED_WITHIN_MAX, |cluster| run_elsewhere(cluster, &ids, victim)) {
             Some(took) => self.sample.noticed.push(took),
             None => self.sample.never += 1,
         }

@@ -23,7 +23,7 @@ pub(crate) struct Detection {
     #[arg(long, value_delimiter = ',', value_parser = trouble_named, default_value = "none,pauses,slow")]
     trouble: Vec<Trouble>,
     /// For how many hours of one node each combination is watched while nobody dies (with 100 nodes for a tenth of that).
-    #[arg(long, value_parser = hours, default_value = "20")]
+    #[arg(long, value_parser = hours, default_value = "10")]
     node_hours: f64,
     /// How many nodes fall silent in each combination (with 100 nodes a tenth of that, but one in each cluster).
     #[arg(long, value_parser = clap::value_parser!(u64).range(0..=100_000), default_value_t = 40)]
