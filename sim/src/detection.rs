@@ -256,13 +256,13 @@ impl Course {
     fn one_falls_silent(&mut self, by_power: bool) {
         let wait = self.random.duration(BETWEEN_DEATHS);
         self.go_on(wait, |_| false);
-        let candidates = self.cluster.up();
-        let Some(&victim) = self.random.pick(&candidates) else { return };
-        let of_victim = self.cluster.journal().alive().filter(|run| run.node == victim);
-        let ids: Vec<ChildId> = of_victim.map(|run| run.id.clone()).collect();
-        if ids.is_empty() {
-            return;
-        }
+        let children_of = |node: NodeIdx| -> Vec<ChildId> {
+            let runs = self.cluster.journal().alive().filter(|run| run.node == node);
+            runs.map(|run| run.id.clone()).collect()
+        };
+        let candidates: Vec<_> = self.cluster.up().into_iter().map(|node| (node, children_of(node))).collect();
+        let candidates: Vec<_> = candidates.into_iter().filter(|(_, ids)| !ids.is_empty()).collect();
+        let Some((victim, ids)) = self.random.pick(&candidates).cloned() else { return };
         self.victim = Some(victim);
         if by_power {
             self.cluster.lose_power(victim);

@@ -227,6 +227,7 @@ mod tests {
 
     /// Goal: the suspicion lasts as Lifeguard says. Method: its formula beside the table, for every row.
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "compared with a tolerance, and on no node")]
     fn a_suspicion_is_the_shorter_the_more_confirm_it() {
         let min = Profile::Lan.suspicion_min();
         for others in 1..=5_usize {
