@@ -102,9 +102,9 @@
 //!   needed to join, but a node that starts while none of them is up begins a cluster of its own after
 //!   `settle_timeout` (logged as a warning), and children may run twice until they meet.
 //! - `name`: set it where addresses change (containers) and names do not, so that a restart moves no child.
-//! - `profile`: `lan` suits one data centre and gives a silent node up after about 5.5 s; `local` (about 2 s) suits one
-//!   rack and tests; `wan` (about half a minute) suits several regions. In clusters of more than ten nodes it takes
-//!   longer, with the logarithm of their number. That a process has died is mostly noticed in a fraction of that, where
+//! - `profile`: `lan` suits one data centre and gives a silent node up after about 2 s; `local` (about 1.5 s) suits one
+//!   rack and tests; `wan` (about 12 s) suits several regions. Where others do not confirm the silence, or there are none
+//!   (a cluster of two), it takes twice as long or more. That a process has died is mostly noticed in a fraction of that, where
 //!   its machine is still there and refuses its port.
 //! - `sync_interval` (5 s): the safety net. What can be acted on at once is, so it bounds only the recovery from lost
 //!   messages. Shorten it where packets are lost often; idle costs grow in proportion.

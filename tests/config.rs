@@ -23,7 +23,7 @@ fn a_full_file_is_read_and_written_back_unchanged() {
         profile = "wan"
         sync_interval = "250ms"
         settle_timeout = "never"
-        confirm_timeout = "1500ms"
+        confirm_timeout = "1200ms"
         start_timeout = "1m 30s"
         leave_timeout = "8s"
         backoff_min = "1s"
@@ -41,7 +41,7 @@ fn a_full_file_is_read_and_written_back_unchanged() {
     assert_eq!(config.profile, Profile::Wan);
     assert_eq!(config.sync_interval, Duration::from_millis(250));
     assert_eq!(config.settle_timeout, None);
-    assert_eq!(config.confirm_timeout, Some(Duration::from_millis(1_500)));
+    assert_eq!(config.confirm_timeout, Some(Duration::from_millis(1_200)));
     assert_eq!(config.start_timeout, Duration::from_secs(90));
     assert_eq!(config.security, Security::Plaintext { allow_beyond_loopback: true });
     assert_eq!(config.limits.streams_max, 64);
@@ -106,7 +106,7 @@ fn every_wrong_field_is_named_at_once() {
         "not loopback",
         "sync_interval is 1ms, set it to 50ms to 1h",
         "settle_timeout is 1day",
-        "confirm_timeout is 1m, set it to 10ms to 2s 500ms",
+        "confirm_timeout is 1m, set it to 10ms to 1s 250ms",
         "start_timeout is 0s",
         "leave_timeout is",
         "backoff_min is 0s",

@@ -3,6 +3,7 @@
 pub(crate) mod args;
 pub(crate) mod batch;
 pub(crate) mod bench;
+pub(crate) mod detection;
 pub(crate) mod explain;
 pub(crate) mod list;
 pub(crate) mod minimise;

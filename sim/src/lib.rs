@@ -51,6 +51,7 @@ pub mod children;
 pub mod cluster;
 pub mod converge;
 pub mod crew;
+pub mod detection;
 pub mod explain;
 pub mod figures;
 pub mod history;

@@ -36,6 +36,8 @@ enum Command {
     Bench(command::bench::Bench),
     /// Measures what `sync_interval`, size and loss do to convergence, failover, duplicates and traffic.
     Sweep(command::sweep::Sweep),
+    /// Measures how soon a silent node is noticed, and how often a healthy one is taken for dead.
+    Detection(command::detection::Detection),
     /// Lists scenarios, faults, invariants, rules or profiles.
     List(command::list::List),
 }
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Command::Mutants(mutants) => mutants.execute(),
         Command::Bench(bench) => bench.execute(),
         Command::Sweep(sweep) => sweep.execute(),
+        Command::Detection(detection) => detection.execute(),
         Command::List(list) => list.execute(),
     };
     match ended {

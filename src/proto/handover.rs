@@ -293,7 +293,8 @@ impl Scope {
         }
     }
 
-    /// Members without a valid Free; those that claim the child only when all others have one.
+    /// Members without a Free that is valid and stays so for a while; those that claim the child only when all others have
+    /// one.
     fn whom_to_ask(&mut self, cx: &mut Shared, key: &ChildKey) -> Vec<Identity> {
         let now = cx.now;
         let Some(round) = self.round_of(key) else { return Vec::new() };
@@ -314,7 +315,19 @@ impl Scope {
         // Members that are excused anyway must not keep the claimers from being asked.
         let are_excused = || self.are_excused(cx, key, &first.iter().map(|id| id.instance).collect::<Vec<_>>());
         let are_next = !last.is_empty() && (first.is_empty() || are_excused());
-        if are_next && self.may_ask_claimers(cx, key) { first.into_iter().chain(last).collect() } else { first }
+        let mut asked = first;
+        if are_next && self.may_ask_claimers(cx, key) {
+            asked.extend(last);
+        }
+        // Where datagrams are lost or members are slow, the first permission would have expired when the last one comes.
+        let soon = now + cx.config.profile.ask_ttl() / 2;
+        if let Some(round) = self.round_of(key) {
+            let ends_soon = |identity: &&Identity| {
+                round.free_until(identity.instance).is_some_and(|until| until > now && until <= soon)
+            };
+            asked.extend(cx.membership.active().values().filter(ends_soon));
+        }
+        asked
     }
 
     /// Members that answer nothing and are not excused yet. Where many go at once, each that is found to be gone voids the

@@ -13,6 +13,7 @@ use foca::{Foca, Member, Notification, PeriodicParams, PostcardCodec, State, Tim
 use rand_core::{Rng, SeedableRng};
 
 use super::hash::fmix64;
+use super::health::Health;
 use super::timer::Timers;
 use super::wire::{SWIM_BYTES_MAX, TableEntry, TableState};
 use super::{Identity, InstanceId, Rule, Sabotage, Stats, Time, Wakeup};
@@ -29,7 +30,8 @@ const RENEWALS_WINDOW: Duration = Duration::from_secs(10);
 /// How long this node stays silent after that, before it tries again.
 const CONFLICT_PAUSE: Duration = Duration::from_secs(60);
 
-/// How often suspects are told that they are suspected. Well below every profile's time to refute.
+/// How often suspects are told that they are suspected by those that are not among their jurors. Well below every profile's
+/// time to refute.
 const BUDDY_INTERVAL: Duration = Duration::from_millis(200);
 /// How often a node looks for members while it has none, or for seeds while none is a member: whoever starts then
 /// knows only them, and would settle apart. A third of `settle_timeout` if that is shorter.
@@ -86,6 +88,17 @@ pub(crate) enum Standing {
     Unknown,
 }
 
+/// A member that is suspected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Suspect {
+    pub(crate) member: Identity,
+    pub(crate) incarnation: u16,
+    /// Whether it is this node whose probe it did not answer, just now.
+    pub(crate) is_mine: bool,
+    /// Whether this node is one of those that tell it.
+    pub(crate) is_told: bool,
+}
+
 /// A timer of this module.
 #[derive(Debug)]
 enum Tick {
@@ -103,6 +116,8 @@ struct Collected {
     /// The instances whose standing may have changed.
     touched: BTreeSet<InstanceId>,
     rejoined: bool,
+    /// At which incarnation this node speaks. foca does not tell, but writes it on each packet.
+    incarnation: u16,
 }
 
 impl foca::Runtime<Identity> for Collected {
@@ -118,6 +133,9 @@ impl foca::Runtime<Identity> for Collected {
     }
 
     fn send_to(&mut self, to: Identity, data: &[u8]) {
+        if let Ok((header, _)) = postcard::take_from_bytes::<foca::Header<Identity>>(data) {
+            self.incarnation = header.src_incarnation;
+        }
         let start = self.bytes.len();
         self.bytes.extend_from_slice(data);
         self.packets.push_back((to, start..self.bytes.len()));
@@ -143,8 +161,9 @@ pub(crate) struct Membership {
     hash: u64,
     recent: VecDeque<Identity>,
     changes: VecDeque<Change>,
-    buddies: VecDeque<(Identity, u16)>,
+    suspects: VecDeque<Suspect>,
     buddy_tick_set: bool,
+    health: Health,
     seeds: Vec<SocketAddr>,
     wants_seeds: bool,
     lonely_interval: Duration,
@@ -183,8 +202,9 @@ impl Membership {
             hash: 0,
             recent: VecDeque::new(),
             changes: VecDeque::new(),
-            buddies: VecDeque::new(),
+            suspects: VecDeque::new(),
             buddy_tick_set: false,
+            health: Health::default(),
             seeds: Vec::new(),
             wants_seeds: false,
             lonely_interval: settle_timeout.map_or(LONELY_INTERVAL, |timeout| LONELY_INTERVAL.min(timeout / 3)),
@@ -252,9 +272,46 @@ impl Membership {
         self.changes.pop_front()
     }
 
-    /// A suspect to tell, with the incarnation at which it is suspected.
-    pub(crate) fn poll_buddy(&mut self) -> Option<(Identity, u16)> {
-        self.buddies.pop_front()
+    /// A suspect: each of them every now and then.
+    pub(crate) fn poll_suspect(&mut self) -> Option<Suspect> {
+        self.suspects.pop_front()
+    }
+
+    /// How well this node is.
+    pub(crate) fn health(&mut self) -> &mut Health {
+        &mut self.health
+    }
+
+    /// At which incarnation this node speaks.
+    pub(crate) fn incarnation(&self) -> u16 {
+        self.collected.incarnation
+    }
+
+    /// How an active member is known: its incarnation, and whether it is suspected at it.
+    pub(crate) fn incarnation_of(&self, who: Identity) -> Option<(u16, bool)> {
+        let member = self.foca.iter_members().find(|member| *member.id() == who)?;
+        Some((member.incarnation(), member.state() == State::Suspect))
+    }
+
+    /// How long a suspicion lasts that nobody confirms.
+    pub(crate) fn suspicion_max(&self) -> Duration {
+        suspicion_max(self.profile, self.size_class)
+    }
+
+    /// This member is suspected at this incarnation, by this node or by another one. Says whether it is now; not if it is
+    /// known to have refuted that.
+    pub(crate) fn suspect(&mut self, now: Time, who: Identity, incarnation: u16, stats: &mut Stats) -> bool {
+        if self.active.get(&who.instance) == Some(&who) {
+            self.apply(now, std::iter::once(Member::new(who, incarnation, State::Suspect)), stats);
+        }
+        self.incarnation_of(who) == Some((incarnation, true))
+    }
+
+    /// This member was heard to live at this incarnation.
+    pub(crate) fn refute(&mut self, now: Time, who: Identity, incarnation: u16, stats: &mut Stats) {
+        if self.active.get(&who.instance) == Some(&who) {
+            self.apply(now, std::iter::once(Member::new(who, incarnation, State::Alive)), stats);
+        }
     }
 
     /// Whether the seeds should be resolved now.
@@ -339,10 +396,19 @@ impl Membership {
         {
             // foca would tell a member that refuted in time that it is down, and so make it change its identity.
             stats.suspect_timers_dropped += 1;
+            if self.active.contains_key(&member_id.instance) {
+                self.health.worsen();
+            }
             return;
         }
+        let is_probe = matches!(timer, Timer::ProbeRandomMember(_));
         if self.foca.handle_timer(timer, &mut self.collected).is_err() {
             stats.swim_errors += 1;
+        }
+        if is_probe
+            && !self.collected.timers.iter().any(|(_, timer)| matches!(timer, Timer::ChangeSuspectToDown { .. }))
+        {
+            self.health.improve();
         }
         self.after_call(now, stats);
     }
@@ -584,7 +650,8 @@ impl Membership {
         self.after_call(now, stats);
     }
 
-    fn is_silent(&mut self, now: Time) -> bool {
+    /// Whether this node says nothing about itself: it has left, or another process speaks from its address.
+    pub(crate) fn is_silent(&mut self, now: Time) -> bool {
         if self.has_left {
             return true;
         }
@@ -598,6 +665,16 @@ impl Membership {
     fn after_call(&mut self, now: Time, stats: &mut Stats) {
         let mut timers = std::mem::take(&mut self.collected.timers);
         for (after, timer) in timers.drain(..) {
+            let after = match &timer {
+                // Whoever is unwell probes less often, and gives more time for the answer.
+                Timer::ProbeRandomMember(_) | Timer::SendIndirectProbe { .. } => after * self.health.factor(),
+                Timer::ChangeSuspectToDown { member_id, incarnation, .. } => {
+                    let (member, incarnation) = (*member_id, *incarnation);
+                    self.suspects.push_back(Suspect { member, incarnation, is_mine: true, is_told: true });
+                    after
+                }
+                _ => after,
+            };
             self.timers.set(now + after, Wakeup::Swim, Tick::Swim(timer));
         }
         self.collected.timers = timers;
@@ -691,9 +768,9 @@ impl Membership {
         let mut any = false;
         for suspect in suspects {
             any = true;
-            if self.rng.next_u64() % members < 16 && !self.sabotage.lacks(Rule::BuddyMessages) {
-                self.buddies.push_back((*suspect.id(), suspect.incarnation()));
-            }
+            let (member, incarnation) = (*suspect.id(), suspect.incarnation());
+            let is_told = self.rng.next_u64() % members < 16;
+            self.suspects.push_back(Suspect { member, incarnation, is_mine: false, is_told });
         }
         if any || self.foca.updates_backlog() > 0 {
             self.buddy_tick_set = true;
@@ -722,12 +799,15 @@ fn identity_hash(id: Identity) -> u64 {
 /// Ghosts must stay known as dead for longer than any packet or partition can plausibly last.
 const REMOVE_DOWN_AFTER: Duration = Duration::from_secs(24 * 3600);
 
+/// SWIM's suspicion grows with the logarithm of the size; up to 10 members it is the profile's.
+fn suspicion_max(profile: Profile, class: u32) -> Duration {
+    profile.suspect_to_down_after().mul_f64(f64::max(1.0, f64::from(class) * std::f64::consts::LOG10_2))
+}
+
 /// foca's parameters for a profile and a cluster of about `2^class` members.
 fn foca_config(profile: Profile, class: u32) -> foca::Config {
     let size = 1u64 << class;
     let members = |count| NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN);
-    // SWIM's suspicion grows with the logarithm of the size; up to 10 members it is the profile's.
-    let log10 = f64::max(1.0, f64::from(class) * std::f64::consts::LOG10_2);
     let down_interval = if size <= 32 { Duration::from_secs(5) } else { Duration::from_secs(15) };
     foca::Config {
         probe_period: profile.probe_period(),
@@ -735,7 +815,7 @@ fn foca_config(profile: Profile, class: u32) -> foca::Config {
         num_indirect_probes: members(3),
         // 12 to 16 for every size: fewer let updates die out under loss (measured), more only cost bytes.
         max_transmissions: NonZeroU8::new(15).unwrap_or(NonZeroU8::MIN),
-        suspect_to_down_after: profile.suspect_to_down_after().mul_f64(log10),
+        suspect_to_down_after: suspicion_max(profile, class),
         remove_down_after: Some(REMOVE_DOWN_AFTER),
         max_packet_size: members(SWIM_BYTES_MAX),
         notify_down_members: true,

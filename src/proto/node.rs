@@ -19,6 +19,7 @@ use super::outbox::{Gossip, Outbox, encode};
 use super::scope::Scope;
 use super::shared::{Alarm, RTT_GUESS, Shared};
 use super::sites::Sites;
+use super::suspicion::Doubts;
 use super::timer::Timers;
 use super::transmits::Transmits;
 use super::wire::{Head, Message};
@@ -31,6 +32,7 @@ use crate::config::{Config, ConfigError};
 use crate::error::{JoinScopeError, Unavailable};
 use crate::info::{Event, Location, MemberInfo, Which};
 
+mod doubting;
 mod leaving;
 mod packets;
 mod sizes;
@@ -63,6 +65,7 @@ pub struct Node {
     you_are_down: VecDeque<Time>,
     looks: Looks,
     choice: Choice,
+    doubts: Doubts,
     /// The identity under which everything so far was sent.
     known_as: Identity,
 }
@@ -129,6 +132,8 @@ impl Node {
         let jitter = cx.config.sync_interval.mul_f64(0.5 + cx.fraction() / 2.0);
         cx.set_timer(jitter, Wakeup::Sync, Alarm::Sync);
         cx.set_timer(PRUNE_INTERVAL, Wakeup::Sync, Alarm::Prune);
+        let jitter = cx.config.profile.pulse_period().mul_f64(cx.fraction());
+        cx.set_timer(jitter, Wakeup::Membership, Alarm::Pulse);
         Ok(Node {
             cx,
             scopes: BTreeMap::new(),
@@ -140,6 +145,7 @@ impl Node {
             you_are_down: VecDeque::new(),
             looks: Looks::default(),
             choice: Choice::default(),
+            doubts: Doubts::default(),
             known_as: me,
         })
     }
@@ -358,6 +364,7 @@ impl Node {
             tracing::warn!(?lateness, "this process stood still");
             self.cx.membership.handle_pause(now);
             self.end_looks();
+            self.doubts.restart();
             for scope in self.scopes.values_mut() {
                 scope.wait_anew(now);
             }
@@ -432,6 +439,9 @@ impl Node {
             }
             Alarm::Watch => self.choose_watchers(),
             Alarm::Look(number) => self.look_on(number),
+            Alarm::Pulse => self.pulse(),
+            Alarm::Overdue => self.look_who_is_overdue(),
+            Alarm::Doubt(instance) => self.ask_doubted(instance),
             Alarm::Sync => self.sync(),
             Alarm::Gossip => self.gossip(),
             Alarm::Sweep => self.sweep(),
@@ -544,6 +554,7 @@ impl Node {
         self.members_gone(&mut gone);
         if has_changed {
             self.end_looks_at_the_gone();
+            self.end_doubts_of_the_gone();
             self.choose_watchers_anew();
         }
         if self.known_as != self.cx.me() {
@@ -552,9 +563,8 @@ impl Node {
                 scope.restart_pull(&mut self.cx);
             }
         }
-        while let Some((suspect, incarnation)) = self.cx.membership.poll_buddy() {
-            self.cx.stats.buddy_messages += 1;
-            self.cx.send(suspect, &Message::Suspected(suspect, incarnation));
+        while let Some(suspect) = self.cx.membership.poll_suspect() {
+            self.take_suspect(suspect);
         }
         if self.cx.membership.poll_wants_seeds() && !self.cx.config.seeds.is_empty() {
             self.cx.outputs.push_back(Output::ResolveSeeds);

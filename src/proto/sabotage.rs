@@ -69,6 +69,8 @@ pub enum Rule {
     UnwellAccusesNobody,
     /// A member that somebody still reaches is not taken for crashed.
     OneWhoReachesItSuffices,
+    /// A silent member is given up before its suspicion is over only when others hear nothing of it either.
+    SilenceIsConfirmed,
     /// An exchange carries the table of members.
     ExchangeTable,
     /// A child that completed is done for ever.

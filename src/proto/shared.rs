@@ -52,8 +52,8 @@ impl Fanout {
 const ASK_RETRY_MIN: Duration = Duration::from_millis(10);
 /// What an Ask and its answer are taken to need before one was measured.
 pub(crate) const RTT_GUESS: Duration = Duration::from_millis(2);
-/// The longest.
-pub(crate) const ASK_RETRY_MAX: Duration = Duration::from_millis(200);
+/// The longest: where four of ten datagrams are lost, a dozen attempts fit into the life of a permission.
+pub(crate) const ASK_RETRY_MAX: Duration = Duration::from_millis(100);
 
 /// How often idle streams are looked for, while there are any.
 pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -85,6 +85,12 @@ pub(crate) enum Alarm {
     Watch,
     /// Go on with the look of this number.
     Look(u64),
+    /// Give a sign of life.
+    Pulse,
+    /// Look whose sign of life is overdue.
+    Overdue,
+    /// Ask a member again that is doubted.
+    Doubt(InstanceId),
     /// A search for an unknown child is over.
     Find(ScopeId, u64),
     /// Look whether this node may leave.

@@ -178,6 +178,18 @@ counters! {
     witnesses_asked,
     /// Members that this node declared down because their process had ended, without waiting for suspicion.
     crashes_declared,
+    /// Signs of life given to watchers.
+    pulses_sent,
+    /// Members whose sign of life did not come in time, and that were asked for another one.
+    pulses_missed,
+    /// Members that this node suspected because they did not answer that either.
+    silences_suspected,
+    /// Suspicions of this node that were refuted: it was wrong, and accuses less readily for a while.
+    accusations_refuted,
+    /// Members that this node declared down because others heard nothing of them either, before their suspicion was over.
+    silences_declared,
+    /// Turns that came so late that this process was held up itself.
+    turns_late,
     /// Streams that this node opened.
     streams_opened,
     /// Streams that this node refused.

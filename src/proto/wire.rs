@@ -194,6 +194,12 @@ pub enum Message {
     Look(u64, Identity),
     /// I have looked as the request of this number asked: whether its port refuses and it answers nothing.
     Looked(u64, bool),
+    /// I live, and say so again within so many milliseconds: after that, miss me.
+    Pulse(u32),
+    /// That member does not answer me at this incarnation: ask it too.
+    Silent(Identity, u16),
+    /// That member lives at this incarnation: it said so to me, or it is me.
+    Lives(Identity, u16),
     /// The roots of some scopes.
     Roots(Vec<(ScopeId, u64)>),
     /// The same, from a member that is about to leave: whoever differs pulls at once, and answers with its own.

@@ -154,7 +154,7 @@ async fn what_a_killed_process_acknowledged_is_not_undone() {
 }
 
 /// Goal: a restart on the same address is proof that the old instance is gone; nobody waits for failure detection.
-/// Method: with the profile `wan`, where that takes half a minute, a process is killed and started again at once. Its
+/// Method: with the profile `wan`, where that takes some twelve seconds, a process is killed and started again at once. Its
 /// children must run again long before; another node may have them until the new instance has settled.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_children_of_a_process_that_restarts_quickly_run_again_at_once_and_once() {
@@ -170,7 +170,7 @@ async fn the_children_of_a_process_that_restarts_quickly_run_again_at_once_and_o
     for id in &ids {
         let runs = processes.journal.runs_of(id);
         if lost.contains(id) {
-            let half_of_detection = nanos(Profile::Wan.suspect_to_down_after() / 2);
+            let half_of_detection = nanos(Profile::Wan.suspicion_min() / 2);
             assert!(runs.len() <= 3 && runs[1].began < killed + half_of_detection, "{runs:?}, killed at {killed}");
         } else {
             assert_eq!(runs.len(), 1, "{runs:?}");

@@ -38,17 +38,17 @@ fn assert_no_identity_change_without_a_down(cluster: &Cluster) {
 }
 
 /// Goal: a suspicion that was refuted in time costs nobody an identity (in foca alone: 72 of 100 such runs).
-/// Method: five nodes, the lan profile, one stall of two seconds, 24 seeds: no rejoin, no Down, but suspicions that
+/// Method: five nodes, the lan profile, one stall of 1.4 seconds, 24 seeds: no rejoin, no Down, but suspicions that
 /// expired after they had been refuted.
 #[test]
-fn one_stall_of_two_seconds_in_a_cluster_of_five_changes_no_identity() {
+fn one_stall_that_is_shorter_than_a_suspicion_changes_no_identity() {
     let (mut dropped, mut refuted) = (0, 0);
     for seed in 0..24 {
         let mut cluster = cluster(seed, 5);
         cluster.set_resume(if seed % 2 == 0 { Resume::PacketsFirst } else { Resume::TimersFirst });
-        cluster.run_for(secs(5));
+        cluster.run_for(secs(5) + millis(70 * seed));
         cluster.pause(NodeIdx(seed as usize % 5));
-        cluster.run_for(secs(2));
+        cluster.run_for(millis(1_400));
         cluster.resume(NodeIdx(seed as usize % 5));
         cluster.run_for(secs(20));
         assert_eq!(sum(&cluster, |stats| stats.rejoins), 0, "seed {seed}");

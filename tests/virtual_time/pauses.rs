@@ -109,7 +109,7 @@ fn a_pause_shorter_than_failure_detection_changes_nothing() {
         let ids = start_many(&mut cluster, 40);
         cluster.set_resume(if seed % 2 == 0 { Resume::PacketsFirst } else { Resume::TimersFirst });
         cluster.pause(A);
-        cluster.run_for(secs(2));
+        cluster.run_for(secs(1));
         cluster.resume(A);
         assert_rests(&mut cluster, secs(20));
         converge_to(&mut cluster, SOON, &ids);

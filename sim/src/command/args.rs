@@ -159,6 +159,13 @@ pub(crate) fn timings_named(text: &str) -> Result<haulout::Profile, String> {
     }
 }
 
+pub(crate) fn probability(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if (0.0..1.0).contains(&number) => Ok(number),
+        _ => Err("a probability is a number from 0 up to 1".into()),
+    }
+}
+
 fn fault_given(text: &str) -> Result<(String, f64), String> {
     let (name, number) = text.split_once('=').ok_or("write name=number, for instance loss=0.1")?;
     if faults::named(name).is_none() && !Site::ALL.iter().any(|site| site.to_string() == name) {

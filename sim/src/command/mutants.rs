@@ -53,6 +53,11 @@ const HARMLESS: &[(Rule, &str)] = &[
         "a suspect that is not told may be given up under loss though it lives: a false death, which only a fault leads \
          to, and which the rules for rejoining heal",
     ),
+    (
+        Rule::SilenceIsConfirmed,
+        "a node that hears nothing itself gives healthy members up sooner: false deaths, which only a fault leads to, and \
+         which the rules for rejoining heal",
+    ),
 ];
 
 /// Rules of which either keeps a promise alone, and why. Both taken out together must be missed.

@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::Wrong;
-use super::args::timings_named;
+use super::args::{probability, timings_named};
 
 /// The arguments of `sweep`.
 #[derive(Args)]
@@ -56,7 +56,7 @@ impl Sweep {
             seeds: self.seeds,
             timings: self.timings,
         };
-        let bar = bar(&grid);
+        let bar = bar(grid.clusters());
         let rows = grid.run(self.jobs.unwrap_or_else(crew::cores), || bar.inc(1));
         bar.finish_and_clear();
         if let Some(file) = &self.html {
@@ -87,12 +87,13 @@ impl Sweep {
     }
 }
 
-fn bar(grid: &Grid) -> ProgressBar {
+/// How far a measurement is that takes so many clusters.
+pub(crate) fn bar(clusters: u64) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
     let style = ProgressStyle::with_template("{elapsed_precise} {wide_bar} {pos}/{len} clusters, {eta} left");
-    ProgressBar::new(grid.clusters()).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    ProgressBar::new(clusters).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 fn figures(grid: &Grid, rows: &[Row], command: &str) -> serde_json::Value {
@@ -120,11 +121,4 @@ fn interval(text: &str) -> Result<Duration, String> {
     let interval = span::parse(text)?;
     let config = haulout::Config { sync_interval: interval, ..haulout::Config::default() };
     config.check().map(|()| interval).map_err(|error| error.to_string())
-}
-
-fn probability(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(number) if (0.0..1.0).contains(&number) => Ok(number),
-        _ => Err("a probability is a number from 0 up to 1".into()),
-    }
 }

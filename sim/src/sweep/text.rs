@@ -83,7 +83,7 @@ pub(super) fn figure(value: Option<f64>) -> String {
 }
 
 /// A probability as people say it.
-pub(super) fn percent(loss: f64) -> String {
+pub(crate) fn percent(loss: f64) -> String {
     let percent = (loss * 1_000.0).round() / 10.0;
     format!("{percent}%")
 }

@@ -119,9 +119,10 @@ impl Node {
         let now = self.cx.now;
         let sender = reader.sender;
         match message {
-            Message::Suspected(who, incarnation) => {
-                self.cx.membership.handle_suspected(now, who, incarnation, &mut self.cx.stats);
-            }
+            Message::Suspected(who, incarnation) => self.take_suspected(sender, who, incarnation),
+            Message::Pulse(millis) => self.take_pulse(sender, millis),
+            Message::Silent(who, incarnation) => self.take_silent(sender, who, incarnation),
+            Message::Lives(who, incarnation) => self.take_lives(who, incarnation),
             Message::TableRequest => {
                 let peer = self.cx.peer(sender.instance);
                 if peer.table_sent.is_some_and(|sent| now.since(sent) < TABLE_INTERVAL / 2) {

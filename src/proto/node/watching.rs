@@ -19,6 +19,7 @@ use crate::proto::looks::{Look, PROBES, Verdict};
 use crate::proto::outbox::encode;
 use crate::proto::scope::member_info;
 use crate::proto::shared::Alarm;
+use crate::proto::suspicion::JURORS;
 use crate::proto::wire::{Message, Purpose, seal};
 use crate::proto::{ConnId, Identity, InstanceId, Output, StreamEvent, Time, Wakeup};
 
@@ -43,6 +44,8 @@ pub(super) struct Choice {
     at: Option<Time>,
     /// After how many choices in a row a watcher was missing.
     failures: u32,
+    /// Who was chosen.
+    pub(super) watchers: Vec<Identity>,
 }
 
 impl Node {
@@ -87,23 +90,19 @@ impl Node {
             let cx = &mut self.cx;
             cx.links.watch(cx.now, watcher, &mut cx.outputs, &mut cx.stats);
         }
+        self.choice.watchers = wanted;
         self.set_sweep();
     }
 
-    /// The members that watch an instance, by rendezvous: whoever comes or goes changes few choices. Of those that are
-    /// active here, but for itself.
+    /// The members that watch an instance. Of those that are active here, but for itself.
     fn watchers_of(&self, watched: InstanceId) -> Vec<Identity> {
-        let score = |watcher: InstanceId| fmix64(fmix64(watched.get()) ^ watcher.get().rotate_left(32));
-        let mut best: Vec<(u64, Identity)> = Vec::with_capacity(WATCHERS + 1);
-        for member in self.cx.membership.active().values().filter(|member| member.instance != watched) {
-            let place = (score(member.instance), *member);
-            let at = best.partition_point(|other| (other.0, other.1.instance) > (place.0, place.1.instance));
-            if at < WATCHERS {
-                best.insert(at, place);
-                best.truncate(WATCHERS);
-            }
-        }
-        best.into_iter().map(|(_, member)| member).collect()
+        first_by_rendezvous(watched, WATCHERS, self.cx.membership.active().values().copied())
+    }
+
+    /// The members that ask one that is suspected: its watchers and a few more, maybe this node too.
+    pub(super) fn jurors_of(&self, suspect: InstanceId) -> Vec<Identity> {
+        let all = self.cx.membership.active().values().copied().chain([self.cx.me()]);
+        first_by_rendezvous(suspect, JURORS, all)
     }
 
     /// Ends a standing stream so that nobody makes anything of it.
@@ -311,6 +310,8 @@ impl Node {
         if let Some(look) = self.looks.get(number).filter(|look| look.suspect.addr == from.addr) {
             look.answered();
             self.judge(number);
+        } else {
+            self.doubt_answered(from, number);
         }
     }
 
@@ -393,4 +394,19 @@ impl Node {
             self.cx.outputs.push_back(Output::Close { conn });
         }
     }
+}
+
+/// So many that look after an instance, by rendezvous: whoever comes or goes changes few choices.
+fn first_by_rendezvous(of: InstanceId, count: usize, among: impl Iterator<Item = Identity>) -> Vec<Identity> {
+    let score = |member: InstanceId| fmix64(fmix64(of.get()) ^ member.get().rotate_left(32));
+    let mut best: Vec<(u64, Identity)> = Vec::with_capacity(count + 1);
+    for member in among.filter(|member| member.instance != of) {
+        let place = (score(member.instance), member);
+        let at = best.partition_point(|other| (other.0, other.1.instance) > (place.0, place.1.instance));
+        if at < count {
+            best.insert(at, place);
+            best.truncate(count);
+        }
+    }
+    best.into_iter().map(|(_, member)| member).collect()
 }

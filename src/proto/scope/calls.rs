@@ -199,7 +199,7 @@ impl Scope {
         let pending = asked.iter().map(|identity| identity.instance).collect();
         cx.outbox.push_to_all(asked.into_iter(), self.id, ScopeMessage::Find(token, key.clone()));
         self.finds.insert(token, Find { request, key, purpose, pending });
-        cx.set_timer(2 * ASK_RETRY_MAX, Wakeup::Call, Alarm::Find(self.id, token));
+        cx.set_timer(4 * ASK_RETRY_MAX, Wakeup::Call, Alarm::Find(self.id, token));
     }
 
     pub(super) fn handle_found(

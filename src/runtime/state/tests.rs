@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::Config;
-use crate::proto::{Birth, FaultSites, InstanceId, Sabotage, Time};
+use crate::proto::{Birth, Fanout, FaultSites, InstanceId, Sabotage, Time};
 
 fn state() -> State {
     let birth = Birth {
@@ -13,6 +13,7 @@ fn state() -> State {
         wall_ms_at_zero: 0,
         sabotage: Sabotage::default(),
         fault_sites: FaultSites::default(),
+        fanout: Fanout::default(),
     };
     let config = Config { name: Some("seal".into()), ..Config::default() };
     State::new(Node::new(&config, birth, Time::ZERO + Duration::from_secs(1)).unwrap())
