@@ -35,6 +35,8 @@ impl Node {
     pub fn sizes(&self) -> Vec<Size> {
         let limits = &self.cx.config.limits;
         let (accepted, backlog) = self.cx.links.sizes();
+        // What a fault site holds back waits for the next input, which need not come before somebody looks.
+        let outputs = if self.cx.sites.is_withholding() { 0 } else { self.cx.outputs.len() };
         let most = |size: fn(&Scope) -> usize| self.scopes.values().map(size).max().unwrap_or(0);
         vec![
             Size::limited("scopes", self.scopes.len(), limits.scopes_max),
@@ -51,7 +53,7 @@ impl Node {
             Size::limited("waiting calls", most(Scope::calls_queued), limits.waiting_calls_max),
             Size::limited("children that start or move", self.cx.budget.taken(), limits.starting_max),
             Size::passing("children that wait to start or move", most(|scope| scope.held.len())),
-            Size::passing("outputs", self.cx.outputs.len()),
+            Size::passing("outputs", outputs),
             Size::passing("rounds", most(|scope| scope.children.waiting_len())),
             Size::passing("rounds that have not asked", most(|scope| scope.to_ask.len())),
             Size::passing("children in no stable state", most(|scope| scope.children.unstable_len())),
