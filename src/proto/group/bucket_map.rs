@@ -7,14 +7,19 @@
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use smallvec::SmallVec;
+
 use super::replica::Key;
 
-/// Entries per bucket, on average, above which there are more buckets.
-const LOAD_MAX: usize = 16;
+/// Entries per bucket, on average, above which there are more buckets. With five, one bucket in eight holds more than
+/// fit beside its length into a cache line.
+const LOAD_MAX: usize = 5;
+/// What fits.
+const IN_PLACE: usize = 7;
 /// By how many bits the number of buckets grows and shrinks at once.
-const STEP_BITS: u32 = 2;
-/// The most bits of a hash that name a bucket: a million buckets are enough for 16 million entries.
-const BITS_MAX: u32 = 20;
+const STEP_BITS: u32 = 1;
+/// The most bits of a hash that name a bucket: four million buckets are enough for 20 million entries.
+const BITS_MAX: u32 = 22;
 
 /// Where an entry is, in its bucket.
 #[derive(Clone, Copy, Debug)]
@@ -24,13 +29,15 @@ struct Place {
     entry: u32,
 }
 
+type Bucket = SmallVec<[Place; IN_PLACE]>;
+
 /// See the module.
 #[derive(Debug)]
 pub struct BucketMap<K, V> {
     /// Without gaps, in no particular order.
     entries: Vec<(K, V)>,
     /// By the leading bits of the hash; each in the order of its keys.
-    buckets: Vec<Vec<Place>>,
+    buckets: Vec<Bucket>,
     bits: u32,
     /// The entry that was found last.
     found: AtomicU32,
@@ -38,7 +45,7 @@ pub struct BucketMap<K, V> {
 
 impl<K, V> Default for BucketMap<K, V> {
     fn default() -> Self {
-        BucketMap { entries: Vec::new(), buckets: vec![Vec::new()], bits: 0, found: AtomicU32::new(0) }
+        BucketMap { entries: Vec::new(), buckets: vec![Bucket::new()], bits: 0, found: AtomicU32::new(0) }
     }
 }
 
@@ -220,7 +227,7 @@ impl<K: Key, V> BucketMap<K, V> {
     fn rebuild(&mut self, bits: u32) {
         let old = std::mem::take(&mut self.buckets);
         self.bits = bits;
-        self.buckets = vec![Vec::new(); 1 << bits];
+        self.buckets = vec![Bucket::new(); 1 << bits];
         for place in old.iter().flatten() {
             let (bucket, fragment) = split(self.entries[place.entry as usize].0.position(), bits);
             self.buckets[bucket].push(Place { fragment, entry: place.entry });
