@@ -531,7 +531,7 @@ impl Scope {
             }
             Some(Local::Active(run)) => match run.phase {
                 Phase::Stopping => {
-                    run.asker = Some(asker.clone());
+                    run.asker = Some(Box::new(asker.clone()));
                     Verdict::Busy
                 }
                 Phase::Backoff if is_owner => {
@@ -542,7 +542,7 @@ impl Scope {
                     if is_owner
                         && (run.spec.restart != Restart::Temporary || cx.sabotage.lacks(Rule::TemporaryStays)) =>
                 {
-                    run.asker = Some(asker.clone());
+                    run.asker = Some(Box::new(asker.clone()));
                     cx.stats.stops_for_move += 1;
                     self.stop_run(cx, &key);
                     if cx.sabotage.lacks(Rule::FreeOnlyWhenStopped) { Verdict::Free } else { Verdict::Busy }

@@ -92,7 +92,7 @@ pub(crate) struct Run {
     recent: VecDeque<Time>,
     /// Pauses in a row.
     backoffs: u32,
-    pub(crate) asker: Option<Asker>,
+    pub(crate) asker: Option<Box<Asker>>,
     /// Who ran the child before.
     predecessor: Option<InstanceId>,
     /// The round in which other claimers are asked to stop.
