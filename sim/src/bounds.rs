@@ -46,6 +46,8 @@ pub struct Bounds {
     pub permission: Duration,
     /// The shortest first pause of a child that fails too often: jitter takes up to a quarter.
     pub backoff_min: Duration,
+    /// Whether so few children may start at once that a restart may have to wait for its turn.
+    pub are_starts_held: bool,
     /// The pause that doubling ends at, without its jitter.
     pub backoff_max: Duration,
 }
@@ -82,6 +84,7 @@ impl Bounds {
             look: profile.probe_rtt() * 12,
             permission: profile.ask_ttl() + Duration::from_millis(100),
             backoff_min: config.backoff_min.mul_f64(0.75),
+            are_starts_held: config.limits.starting_max < haulout::Limits::default().starting_max,
             backoff_max: config.backoff_max,
         }
     }

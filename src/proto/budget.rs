@@ -2,11 +2,22 @@
 //! thousands of slow `init`s together, and a join would stop thousands of children before their new owner can start
 //! them.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::{RunId, Time};
+
+/// How long a start may take before it gives up its place. What hangs, mostly because what it depends on does, must not
+/// hold up children that depend on something else; at the default budget no more than 51 of them join per second.
+const SLOW_START: Duration = Duration::from_secs(5);
+
 /// Places for children that start here, or that were asked to stop elsewhere so that they may.
 #[derive(Debug)]
 pub(crate) struct Budget {
     max: usize,
     taken: usize,
+    /// The starts among those that took them, the longest first.
+    starts: BTreeSet<(Time, RunId)>,
     /// Children that wait for a place, in all scopes.
     queued: usize,
     /// Whether the place that is free is being given to one that waits.
@@ -21,7 +32,7 @@ impl Budget {
     const ROUNDS_MIN: usize = 8;
 
     pub(crate) fn new(max: usize) -> Self {
-        Budget { max, taken: 0, queued: 0, is_granting: false }
+        Budget { max, taken: 0, starts: BTreeSet::new(), queued: 0, is_granting: false }
     }
 
     /// How many places are taken.
@@ -64,6 +75,34 @@ impl Budget {
     pub(crate) fn give_back(&mut self) {
         debug_assert!(self.taken > 0, "a place is given back twice");
         self.taken = self.taken.saturating_sub(1);
+    }
+
+    /// A run takes a place for its start.
+    pub(crate) fn start(&mut self, since: Time, run: RunId) {
+        self.take();
+        self.starts.insert((since, run));
+    }
+
+    /// The start is over; its place is free, unless it has given that up before.
+    pub(crate) fn started(&mut self, since: Time, run: RunId) {
+        if self.starts.remove(&(since, run)) {
+            self.give_back();
+        }
+    }
+
+    /// While somebody waits: takes places away from starts that take long. When to look again, if any is left.
+    pub(crate) fn expire(&mut self, now: Time) -> Option<Time> {
+        while !self.has_room()
+            && self.queued > 0
+            && let Some(&(since, run)) = self.starts.first()
+        {
+            let due = since + SLOW_START;
+            if due > now {
+                return Some(due);
+            }
+            self.started(since, run);
+        }
+        None
     }
 
     /// How many rounds of a scope may ask at once.

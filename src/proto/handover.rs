@@ -68,9 +68,12 @@ pub(crate) struct Round {
     frees: SmallVec<[(InstanceId, Time); 2]>,
     /// Who ran the child until it answered Free: it waits to hear who runs it next.
     pub(crate) predecessor: Option<InstanceId>,
-    /// Whether it waits for a place in the budget.
+    /// Whether it will be looked at again by itself.
+    is_alarmed: bool,
+    /// Whether it waits for a place in the budget. It asks for nothing meanwhile.
     is_held: bool,
-    /// Whether it has one: those that claim the child are asked to stop it.
+    /// Whether it has one: those that claim the child are asked to stop it, or permissions that expired while it waited are
+    /// asked for again.
     is_moving: bool,
     /// Since which attempt.
     moving_since: u32,
@@ -124,6 +127,7 @@ impl Scope {
             sent: SmallVec::new(),
             frees: SmallVec::new(),
             predecessor: None,
+            is_alarmed: false,
             is_held,
             is_moving,
             moving_since: 0,
@@ -218,10 +222,18 @@ impl Scope {
             self.hold(cx, key);
             return false;
         }
-        round.is_moving = true;
-        round.moving_since = round.attempt;
-        cx.budget.take();
+        self.take_place(cx, key);
         true
+    }
+
+    fn take_place(&mut self, cx: &mut Shared, key: &ChildKey) {
+        if let Some(Local::Waiting(round)) = self.children.get_mut(key).map(|child| &mut child.local)
+            && !round.is_moving
+        {
+            round.is_moving = true;
+            round.moving_since = round.attempt;
+            cx.budget.take();
+        }
     }
 
     /// A child waits for a place in the budget.
@@ -238,25 +250,42 @@ impl Scope {
         }
     }
 
+    /// Whether a round waits for a place. It goes on when it has one.
+    fn is_held(&mut self, key: &ChildKey) -> bool {
+        self.round_of(key).is_some_and(|round| round.is_held)
+    }
+
     /// A place is free: goes on with the child that has waited longest.
     pub(crate) fn release_held(&mut self, cx: &mut Shared) {
         let Some(key) = self.held.pop_front() else { return };
         cx.budget.grant();
         match self.children.get_mut(&key).map(|child| &mut child.local) {
-            Some(Local::Waiting(round)) => {
+            // It may have gone and come back since, and wait elsewhere in the queue or not at all.
+            Some(Local::Waiting(round)) if round.is_held => {
                 round.is_held = false;
-                // What it lacks by now it asks for at its next attempt.
-                if !self.try_to_start(cx, &key, false) {
-                    self.ask_claimers_last(cx, &key);
+                let (number, has_asked) = (round.number, round.attempt > 0);
+                if !self.try_to_start(cx, &key, has_asked) {
+                    self.take_place(cx, &key);
+                    self.ask_again(cx, &key, number);
                 }
             }
-            Some(Local::Active(run)) => {
+            Some(Local::Active(run)) if run.is_held => {
                 run.is_held = false;
                 self.launch_held(cx, &key);
             }
-            Some(Local::Idle) | None => {}
+            Some(_) | None => {}
         }
         cx.budget.granted();
+    }
+
+    /// It is time for the next attempt of a round.
+    pub(crate) fn next_attempt(&mut self, cx: &mut Shared, key: &ChildKey, number: u32) {
+        let Some(round) = self.round_of(key).filter(|round| round.number == number) else { return };
+        round.is_alarmed = false;
+        // Whoever waits for a place asks when it has one: permissions would only expire.
+        if !round.is_held {
+            self.ask_again(cx, key, number);
+        }
     }
 
     /// Starts if nobody is left to ask, otherwise asks those that have not permitted it.
@@ -268,7 +297,7 @@ impl Scope {
         if is_waiting {
             // Whoever was silent before is asked for this child all the same, and may answer by now.
             let has_asked = self.round_of(key).is_some_and(|round| round.attempt > 0);
-            if self.try_to_start(cx, key, has_asked) {
+            if self.try_to_start(cx, key, has_asked) || self.is_held(key) {
                 return;
             }
         } else if !self.is_claimed_elsewhere(key) {
@@ -276,6 +305,9 @@ impl Scope {
             return;
         }
         let targets = if is_waiting { self.whom_to_ask(cx, key) } else { self.claimers(cx, key) };
+        if self.is_held(key) {
+            return;
+        }
         self.send_asks(cx, key, &targets);
         let Some(round) = self.round_of(key) else { return };
         round.are_claimers_asked = false;
@@ -288,7 +320,8 @@ impl Scope {
             self.stop_moving(cx, key);
         }
         let retry = cx.ask_retry(attempt);
-        if !cx.sabotage.lacks(Rule::RetryAsks) {
+        let Some(round) = self.round_of(key) else { return };
+        if !cx.sabotage.lacks(Rule::RetryAsks) && !std::mem::replace(&mut round.is_alarmed, true) {
             cx.set_timer(retry, Wakeup::Ask, Alarm::Ask(self.id, key.clone(), number));
         }
     }
@@ -357,13 +390,18 @@ impl Scope {
         if round.sent.len() > ATTEMPTS_KEPT {
             round.sent.remove(0);
         }
+        let permitted: SmallVec<[InstanceId; 8]> = match round.attempt >= RELAY_FROM_ATTEMPT {
+            true => round.frees.iter().filter(|(_, until)| *until > now).map(|(member, _)| *member).collect(),
+            false => SmallVec::new(),
+        };
         let (round, attempt) = (round.number, round.attempt);
         let ask = ScopeMessage::Ask(Ask { key: key.clone(), life, birth, over, spec, round, attempt, run });
         for &target in targets {
             cx.stats.asks_sent += 1;
             cx.peer(target.instance).unanswered_since.get_or_insert(now);
             cx.send_scoped(target, self.id, ask.clone());
-            if attempt >= RELAY_FROM_ATTEMPT || (attempt == 1 && cx.sites.fires(Site::RelayAtOnce)) {
+            let is_silent = permitted.binary_search(&target.instance).is_err();
+            if (attempt >= RELAY_FROM_ATTEMPT && is_silent) || (attempt == 1 && cx.sites.fires(Site::RelayAtOnce)) {
                 cx.stats.asks_relayed += self.relay(cx, target, &ask);
             }
         }
@@ -436,8 +474,9 @@ impl Scope {
         if !silent.is_empty() && (!may_excuse || !self.are_excused(cx, key, &silent)) {
             return false;
         }
-        let is_moving = matches!(self.round_of(key), Some(round) if round.is_moving);
-        if !is_moving && !cx.budget.may_take() {
+        // Whoever was asked to stop for it has: now the child runs nowhere.
+        let may_start = matches!(self.round_of(key), Some(round) if round.is_moving || round.has_moved);
+        if !may_start && !cx.budget.may_take() {
             self.hold(cx, key);
             return false;
         }
@@ -488,6 +527,7 @@ impl Scope {
                 sent: SmallVec::new(),
                 frees: SmallVec::new(),
                 predecessor: None,
+                is_alarmed: false,
                 is_held: false,
                 is_moving: false,
                 moving_since: 0,

@@ -58,6 +58,8 @@ pub struct Node {
     transmits: Transmits,
     /// The scope whose turn it was last to go on with a child that was held.
     released: ScopeId,
+    /// When the longest start is looked at.
+    places_due: Option<Time>,
     /// A SWIM packet and a datagram while they are put together.
     scratch: (Vec<u8>, Vec<u8>),
     leaving: Option<Leaving>,
@@ -139,6 +141,7 @@ impl Node {
             scopes: BTreeMap::new(),
             transmits: Transmits::default(),
             released: ScopeId::of(""),
+            places_due: None,
             scratch: Default::default(),
             leaving: None,
             has_left: false,
@@ -414,11 +417,13 @@ impl Node {
         let cx = &mut self.cx;
         match alarm {
             Alarm::Ask(scope, key, round) => {
-                self.scopes.get_mut(&scope).into_iter().for_each(|scope| scope.ask_again(cx, &key, round));
+                self.scopes.get_mut(&scope).into_iter().for_each(|scope| scope.next_attempt(cx, &key, round));
             }
             Alarm::AskTick(scope) => {
                 self.scopes.get_mut(&scope).into_iter().for_each(|scope| scope.ask_in_tick(cx));
             }
+            // What is to be done is done after every input.
+            Alarm::Places => {}
             Alarm::Tell(scope) => {
                 self.scopes.get_mut(&scope).into_iter().for_each(|scope| scope.tell_starting(cx));
             }
@@ -501,6 +506,12 @@ impl Node {
 
     /// Gives places in the budget that are free to children that wait for one, one to each scope in turn.
     fn release_held(&mut self) {
+        if let Some(due) = self.cx.budget.expire(self.cx.now)
+            && self.places_due.is_none_or(|set| set <= self.cx.now || set > due)
+        {
+            self.places_due = Some(due);
+            self.cx.set_timer(due.since(self.cx.now), Wakeup::Ask, Alarm::Places);
+        }
         while self.cx.budget.has_room() {
             let holds = |scope: &ScopeId| self.scopes.get(scope).is_some_and(|scope| !scope.held.is_empty());
             let turn = (Bound::Excluded(self.released), Bound::Unbounded);

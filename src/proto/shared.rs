@@ -65,6 +65,8 @@ pub(crate) enum Alarm {
     Ask(ScopeId, ChildKey, u32),
     /// Begin the rounds that have gathered.
     AskTick(ScopeId),
+    /// A start that takes long gives its place in the budget up.
+    Places,
     /// Tell of children that are still starting.
     Tell(ScopeId),
     /// Repeat a direct message.

@@ -108,8 +108,8 @@ impl Run {
     fn enter(&mut self, cx: &mut Shared, phase: Phase) {
         let was_starting = std::mem::replace(&mut self.phase, phase) == Phase::Starting;
         match (was_starting, phase == Phase::Starting) {
-            (false, true) => cx.budget.take(),
-            (true, false) => cx.budget.give_back(),
+            (false, true) => cx.budget.start(self.started, self.run),
+            (true, false) => cx.budget.started(self.started, self.run),
             (true, true) | (false, false) => {}
         }
     }
@@ -261,8 +261,8 @@ impl Scope {
         let Some(Local::Active(run)) = self.children.get_mut(key).map(|child| &mut child.local) else { return };
         run.run = cx.next_run();
         run.life = life;
-        run.enter(cx, Phase::Starting);
         run.started = cx.now;
+        run.enter(cx, Phase::Starting);
         run.epoch = Epoch { birth, run: heard.saturating_add(u32::from(rises || run.restarts == 0)) };
         let start =
             StartChild { scope: self.id, run: run.run, id: key.id().clone(), spec: run.spec.clone(), epoch: run.epoch };
@@ -452,7 +452,8 @@ impl Scope {
     pub(crate) fn launch_held(&mut self, cx: &mut Shared, key: &ChildKey) {
         let Some(Local::Active(run)) = self.children.get(key).map(|child| &child.local) else { return };
         if run.phase == Phase::Backoff {
-            self.launch_again(cx, key);
+            let of = run.run;
+            self.end_backoff(cx, key, of);
         }
     }
 

@@ -90,6 +90,38 @@ fn scopes_take_turns() {
     assert!(first <= 6, "{first} of the bulk came first");
 }
 
+/// Goal: a start that hangs does not hold up the others for ever. Method: one place; the first child takes a minute, more than
+/// `start_timeout`, the others no time: they run when the first has had the place for five seconds.
+#[test]
+fn a_start_that_hangs_gives_its_place_up() {
+    let mut cluster = slow(1, 1, 0);
+    let hanging = Plan { start_delay: Range::fixed(secs(60)), ..Plan::default() };
+    cluster.children().plan_args(b"hanging", hanging);
+    start(&mut cluster, A, spec("hanging"));
+    for id in ids(10) {
+        start(&mut cluster, A, spec(&id));
+    }
+    cluster.run_for(secs(4));
+    assert_eq!(running(&cluster), 0);
+    cluster.expect(secs(2), "the others run", |cluster| running(cluster) == 10);
+    assert_invariants(&cluster);
+}
+
+/// Goal: who waits for a place is silent: a thousand children behind a few slow ones cost nothing meanwhile. Method: three
+/// nodes with two places, inits of two seconds, 200 children; the asks are little more than two for each that started.
+#[test]
+fn who_waits_for_a_place_asks_for_nothing() {
+    let mut cluster = slow(3, 2, 2_000);
+    for id in ids(200) {
+        start(&mut cluster, A, spec(&id));
+    }
+    cluster.run_for(secs(30));
+    let (stats, begun) = (cluster.total_stats(), cluster.journal().runs().len() as u64);
+    assert!(begun >= 60, "{begun} have begun");
+    assert!(stats.asks_sent <= 2 * (2 * begun + 3 * 16), "{} asks for {begun} starts", stats.asks_sent);
+    assert_eq!(stats.asks_relayed, 0);
+}
+
 /// Goal: children that crash together are restarted within the budget too. Method: 20 children of one node with two
 /// places fail in the same moment, once.
 #[test]

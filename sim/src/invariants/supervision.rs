@@ -107,7 +107,10 @@ fn restarts_are_rare_or_late(facts: &Facts<'_>, drift_ppm: impl Fn(NodeIdx) -> i
                 );
                 return Err(Violation::safety("restart-intensity", run.began, detail).on(run.node).of(&run.id));
             }
-            intensity.note(ended, gap, backoff.0);
+            // One that waits for its turn looks like one that pauses.
+            if gap < backoff.0 || !facts.bounds.are_starts_held {
+                intensity.note(ended, gap, backoff.0);
+            }
         }
         last.insert(key, (run, intensity));
     }

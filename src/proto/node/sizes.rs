@@ -51,7 +51,7 @@ impl Node {
             Size::counted("writers seen", most(|scope| scope.desired.seen().len() + scope.owned.seen().len())),
             Size::counted("ranges seen", most(|scope| scope.desired.seen().ranges() + scope.owned.seen().ranges())),
             Size::limited("waiting calls", most(Scope::calls_queued), limits.waiting_calls_max),
-            Size::limited("children that start or move", self.cx.budget.taken(), limits.starting_max),
+            Size::passing("children that start or move", self.cx.budget.taken()),
             Size::passing("children that wait to start or move", most(|scope| scope.held.len())),
             Size::passing("outputs", outputs),
             Size::passing("rounds", most(|scope| scope.children.waiting_len())),
