@@ -138,7 +138,8 @@ impl Scope {
         self.children.mark_unstable(key);
         if cx.sabotage.lacks(Rule::Ask) {
             self.start_run(cx, key);
-        } else if is_counted {
+        } else if is_counted || is_moving {
+            // Whoever has a place must not wait behind those that wait for one.
             self.ask_again(cx, key, number);
         } else if !is_queued {
             self.to_ask.push_back(key.clone());

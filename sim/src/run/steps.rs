@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use haulout::ChildId;
-use haulout::proto::{Command, Fanout, FaultSites, Time};
+use haulout::proto::{Command, Fanout, FaultSites, Reply, Time};
 
 use super::startup;
-use crate::NodeIdx;
 use crate::cluster::{Cluster, NodeState, Options, Sieve};
 use crate::network::{Class, Link};
 use crate::queue::Queue;
 use crate::scenario::{Act, Direction, How, LinkName, NodePlan, Scenario, SpecPlan};
 use crate::trace::TraceText;
+use crate::{NodeIdx, Request};
 
 /// What is left to do, and what goes on.
 pub(super) struct Steps {
@@ -27,6 +27,8 @@ pub(super) struct Steps {
     links: Links,
     /// The nodes that a fault holds paused or down, and which.
     held: BTreeMap<NodeIdx, usize>,
+    /// The last call of each node to leave.
+    leaves: BTreeMap<NodeIdx, Request>,
     /// Second processes, by the fault that they belong to.
     twins: BTreeMap<usize, NodeIdx>,
 }
@@ -123,6 +125,7 @@ impl Steps {
             open: BTreeSet::new(),
             links: Links::default(),
             held: BTreeMap::new(),
+            leaves: BTreeMap::new(),
             twins: BTreeMap::new(),
         }
     }
@@ -306,12 +309,13 @@ impl Steps {
             How::Crash => cluster.crash(node),
             How::Power => cluster.lose_power(node),
             How::Leave => {
-                let _ = cluster.leave(node);
+                self.leaves.insert(node, cluster.leave(node));
             }
         }
     }
 
-    /// A node that this event took down comes back. One that is still leaving does when it has left.
+    /// A node that this event took down comes back. One that is still leaving does when it has left; where children do not
+    /// end, its user tries again, as users have to.
     fn come_back(&mut self, cluster: &mut Cluster, number: usize, node: NodeIdx) {
         if self.held.get(&node) != Some(&number) {
             return;
@@ -321,7 +325,13 @@ impl Steps {
                 self.held.remove(&node);
                 cluster.restart(node);
             }
-            NodeState::Up | NodeState::Paused => self.after(cluster, LEAVE_LOOK, Step::ComeBack(number, node)),
+            NodeState::Up | NodeState::Paused => {
+                let is_refused = |request: &Request| matches!(cluster.reply(*request), Some(Reply::Left(Err(_))));
+                if cluster.state(node) == NodeState::Up && self.leaves.get(&node).is_some_and(is_refused) {
+                    self.leaves.insert(node, cluster.leave(node));
+                }
+                self.after(cluster, LEAVE_LOOK, Step::ComeBack(number, node));
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! Everything that a node knows of the children of one scope: of each in one place, as whoever needs one part of it
 //! mostly needs the others next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -275,7 +275,13 @@ impl Shelf<OwnedKey, Owned> for Children {
 
     fn put(&mut self, key: OwnedKey, record: Record<Owned>) -> &Record<Owned> {
         let Some(child) = key.child() else {
-            return self.members.entry(key).insert_entry(record).into_mut();
+            return match self.members.entry(key) {
+                btree_map::Entry::Occupied(mut held) => {
+                    held.insert(record);
+                    held.into_mut()
+                }
+                btree_map::Entry::Vacant(place) => place.insert(record),
+            };
         };
         let entry = self.entries.get_or_insert_with(&child, Entry::default);
         let place = match entry.claim_of(key.instance()) {
