@@ -9,11 +9,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 LIMITS='
 place        20000  530
 join         20000   80
-merge        10000 3200
+merge        10000 2000
 merge-known  10000  620
 encode       20000 1010
-decode       20000 3250
-datagram      2000 18500
+decode       20000 2520
+datagram      2000 15400
 '
 
 main() {
