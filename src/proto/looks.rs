@@ -211,6 +211,10 @@ impl Look {
         let is_over = self.turns >= TURNS_MAX;
         match self.sight(sabotage) {
             Some(false) => return Verdict::Lives,
+            // Whoever asked is more patient, and would take no answer for one that agrees or is gone.
+            None if self.turns >= PROBES && !self.askers.is_empty() && !is_over && self.port != Port::Unknown => {
+                return Verdict::Open;
+            }
             None if self.port == Port::Unknown || self.turns >= PROBES => return Verdict::Unclear,
             None => return Verdict::Open,
             Some(true) if !self.accuses => return if is_over { Verdict::Told } else { Verdict::Open },
@@ -397,6 +401,24 @@ mod tests {
         };
         assert_eq!((0..100).filter(|&number| one_by_one(Time::ZERO, number)).count(), ASKED_PER_SECOND_MAX);
         assert!(one_by_one(Time::ZERO + Duration::from_secs(1), 100));
+    }
+
+    /// Goal: a witness whose way to the member is longer than it knows does not leave the one who asked without an answer.
+    /// Method: its probe is answered after five turns, and then the one who asked is to be told; without an answer the look
+    /// ends in its time.
+    #[test]
+    fn whoever_was_asked_waits_for_an_answer_as_long_as_a_look_may_last() {
+        let mut look = look(|look| look.accuses = false, 4);
+        assert_eq!(look.verdict(false, Sabotage::default()), Verdict::Unclear, "nobody waits for it");
+        look.add_asker((member(9), 7));
+        assert_eq!(look.verdict(false, Sabotage::default()), Verdict::Open);
+        look.turn(look.next);
+        look.answered();
+        assert_eq!(look.sight(Sabotage::default()), Some(false));
+        assert_eq!(look.take_askers(), [(member(9), 7)]);
+        let mut silent = self::look(|look| look.add_asker((member(9), 7)), 12);
+        silent.accuses = false;
+        assert_eq!(silent.verdict(false, Sabotage::default()), Verdict::Unclear);
     }
 
     #[test]
