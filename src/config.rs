@@ -4,10 +4,13 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::key::{HOW_TO_MAKE, KEYS_MAX, Key};
 
 /// How a node takes part in a cluster.
 ///
@@ -63,7 +66,7 @@ pub struct Config {
     /// The longest pause of a child that fails too often. Default: 1 min.
     #[serde(with = "duration_text")]
     pub backoff_max: Duration,
-    /// How packets are protected. Default: none, which is accepted on loopback only.
+    /// How packets are protected. Default: not at all, which is accepted on loopback only.
     pub security: Security,
     /// Bounds of tables and queues.
     pub limits: Limits,
@@ -105,6 +108,8 @@ pub enum Profile {
 }
 
 /// How packets are protected from those who are not in the cluster.
+///
+/// Nodes with a keyring and nodes in plaintext refuse and count each other's packets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "mode", rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
@@ -115,6 +120,33 @@ pub enum Security {
         #[serde(default)]
         allow_beyond_loopback: bool,
     },
+    /// Every packet is sealed with the first key and opened with any of them. Keys come from the three places in this
+    /// order, at most 16 in all; the same keys on every node, but for the time of a rotation.
+    ///
+    /// A key is made by [`Key::generate`](crate::Key) or `head -c 32 /dev/urandom | base64`.
+    Keyring {
+        /// Keys themselves. Default: none.
+        #[serde(default)]
+        keys: Vec<Key>,
+        /// A file with one key per line; empty lines and what follows a `#` are passed over. Read when the node starts.
+        /// Default: none.
+        #[serde(default)]
+        file: Option<PathBuf>,
+        /// The name of an environment variable with keys, separated by commas or white space. Read when the node starts.
+        /// Default: none.
+        #[serde(default)]
+        env: Option<String>,
+    },
+}
+
+impl Security {
+    /// The keys that are here, without those in a file or a variable; `None` for plaintext.
+    pub(crate) fn keys(&self) -> Option<&[Key]> {
+        match self {
+            Security::Plaintext { .. } => None,
+            Security::Keyring { keys, .. } => Some(keys),
+        }
+    }
 }
 
 impl Default for Security {
@@ -230,15 +262,26 @@ impl Config {
         }
         require(self.seeds.len() <= 64, format!("{} seeds are listed, at most 64 are used", self.seeds.len()));
         let reachable = self.advertise.unwrap_or(self.bind);
-        let Security::Plaintext { allow_beyond_loopback } = self.security;
-        require(
-            allow_beyond_loopback || (reachable.ip().is_loopback() && self.bind.ip().is_loopback()),
-            format!(
-                "security is plaintext and {reachable} is not loopback: whoever can send a packet to it would own \
-                 the cluster; bind to loopback, or, if the network is trusted, say so under [security] with mode = \
-                 \"plaintext\" and allow_beyond_loopback = true"
+        let is_local = reachable.ip().is_loopback() && self.bind.ip().is_loopback();
+        match &self.security {
+            Security::Plaintext { allow_beyond_loopback } => require(
+                *allow_beyond_loopback || is_local,
+                format!(
+                    "security is plaintext and {reachable} is not loopback: whoever can send a packet to it would own the \
+                     cluster; make a key with `{HOW_TO_MAKE}` (or haulout::Key::generate()) and give it to every node \
+                     under [security] with mode = \"keyring\" and file or env; or, if every host on the network is \
+                     trusted, say so with mode = \"plaintext\" and allow_beyond_loopback = true"
+                ),
             ),
-        );
+            Security::Keyring { keys, file, env } => {
+                require(
+                    !keys.is_empty() || file.is_some() || env.is_some(),
+                    format!("security is a keyring and names no keys, file or env: make a key with `{HOW_TO_MAKE}`"),
+                );
+                let len = keys.len();
+                require(len <= KEYS_MAX, format!("security.keys has {len} keys, at most {KEYS_MAX} are used"));
+            }
+        }
     }
 
     fn check_durations(&self, require: &mut impl FnMut(bool, String)) {

@@ -3,12 +3,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use thiserror::Error;
 
 use crate::child::Spec;
 use crate::config::ConfigError;
+use crate::key::{HOW_TO_MAKE, KEYS_MAX, KeyError};
 
 /// A node that could not be started. Nothing is left behind: no socket, no thread.
 #[derive(Debug, Error)]
@@ -36,6 +38,34 @@ pub enum StartNodeError {
         addr: SocketAddr,
         /// What the operating system said.
         source: io::Error,
+    },
+    /// The file that `security.file` names can't be read. Correct it, or let the node's user read the file.
+    #[error("can't read keys from {path}: {source}; correct security.file, or let this user read it", path = path.display())]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The environment variable that `security.env` names is not set. Set it, or correct the name.
+    #[error("the environment variable {name} has no keys: set it, or correct security.env")]
+    KeyVariable {
+        /// Its name.
+        name: String,
+    },
+    /// What a file or an environment variable holds is no key.
+    #[error("in {place}: {source}")]
+    Key {
+        /// The file with the line, or the variable.
+        place: String,
+        /// What is wrong with it.
+        source: KeyError,
+    },
+    /// There are no keys in all places that `security` names, or more than 16.
+    #[error("the keyring has {count} keys, it must have 1 to {KEYS_MAX}: make one with `{HOW_TO_MAKE}`")]
+    KeyCount {
+        /// How many there are.
+        count: usize,
     },
     /// The operating system gave no thread, no timer or no random numbers.
     #[error("the operating system refused {what}: {source}")]

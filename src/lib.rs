@@ -112,8 +112,8 @@
 //!   it where nodes take long to find each other at a cold start.
 //! - `start_timeout` (30 s): longer than the slowest honest `init`.
 //! - `leave_timeout` (10 s): shorter than what your orchestrator waits before it kills.
-//! - `security`: there is no encryption yet, so anything but loopback must be allowed by name
-//!   (`allow_beyond_loopback`), on networks where every host is trusted.
+//! - `security`: beyond loopback, a keyring of pre-shared [`Key`]s, which seals every packet. Whoever has no key can neither
+//!   read nor forge; plaintext must be allowed by name (`allow_beyond_loopback`), on networks where every host is trusted.
 //!
 //! # Features
 //!
@@ -129,6 +129,7 @@ mod child;
 mod config;
 mod error;
 mod info;
+mod key;
 pub mod proto;
 #[cfg(feature = "runtime")]
 mod runtime;
@@ -142,6 +143,7 @@ pub use error::{
     WaitError, WhereisError,
 };
 pub use info::{ChildInfo, ChildState, Event, Location, MemberInfo, Outcome, SilentMember, Unplaced, Which};
+pub use key::{Key, KeyError};
 pub use proto::{Epoch, InstanceId, Stats};
 #[cfg(feature = "runtime")]
 pub use runtime::{

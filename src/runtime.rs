@@ -4,6 +4,7 @@ mod clock;
 mod context;
 mod driver;
 mod frames;
+mod keys;
 mod kinds;
 mod launch;
 mod log;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use haulout::{Config, Profile, Security};
+use haulout::{Config, Key, Profile, Security};
 
 #[test]
 fn an_empty_file_is_the_default() {
@@ -61,6 +61,7 @@ fn a_file_that_can_not_be_read_says_which_field_and_what_is_expected() {
         ("bind = \"localhost\"", "bind"),
         ("[security]\nmode = \"hope\"", "hope"),
         ("[limits]\nstreams = 5", "streams"),
+        ("[security]\nmode = \"keyring\"\nkeys = [\"secret\"]", "44 characters of base64"),
     ] {
         let error = toml::from_str::<Config>(text).unwrap_err().to_string();
         assert!(error.contains(expected), "{text}: {error}");
@@ -131,12 +132,47 @@ fn every_wrong_field_is_named_at_once() {
     assert!(error.contains("advertise is [::]:7946") && error.contains("different IP versions"), "{error}");
 }
 
+/// Goal: nobody is exposed without knowing it, and the refusal says both ways out. Method: an address of a network.
 #[test]
-fn plaintext_beyond_loopback_needs_to_be_allowed_by_name() {
+fn beyond_loopback_a_node_needs_a_key_or_plaintext_allowed_by_name() {
     let mut config = Config { bind: "192.0.2.1:7946".parse().unwrap(), ..Config::default() };
-    assert!(config.check().unwrap_err().to_string().contains("allow_beyond_loopback = true"));
+    let error = config.check().unwrap_err().to_string();
+    for way_out in ["head -c 32 /dev/urandom | base64", "haulout::Key::generate()", "allow_beyond_loopback = true"] {
+        assert!(error.contains(way_out), "{error}");
+    }
+    config.security = Security::Keyring { keys: vec![Key::new([1; 32])], file: None, env: None };
+    config.check().unwrap();
     config.security = Security::Plaintext { allow_beyond_loopback: true };
     config.check().unwrap();
+}
+
+/// Goal: a keyring is read from a file and never shown by accident. Method: keys, a file and a variable; a keyring that
+/// names none of them, and one that is too long.
+#[test]
+fn a_keyring_is_read_checked_and_not_shown() {
+    let text = r#"
+        bind = "192.0.2.1:7946"
+        [security]
+        mode = "keyring"
+        keys = ["AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="]
+        file = "/etc/haulout/keys"
+        env = "HAULOUT_KEYS"
+    "#;
+    let config: Config = toml::from_str(text).unwrap();
+    config.check().unwrap();
+    let key = Key::new(std::array::from_fn(|n| n as u8));
+    let (file, env) = (Some("/etc/haulout/keys".into()), Some("HAULOUT_KEYS".into()));
+    assert_eq!(config.security, Security::Keyring { keys: vec![key.clone()], file, env });
+    assert!(!format!("{config:?}").contains("AAEC") && toml::to_string(&config).unwrap().contains("AAEC"));
+
+    for (text, expected) in [
+        ("mode = \"keyring\"", "names no keys, file or env"),
+        (&format!("mode = \"keyring\"\nkeys = {:?}", vec![key.to_base64(); 17]), "security.keys has 17 keys"),
+    ] {
+        let config: Config = toml::from_str(&format!("[security]\n{text}")).unwrap();
+        let error = config.check().unwrap_err().to_string();
+        assert!(error.contains(expected) && !error.contains("AAEC"), "{error}");
+    }
 }
 
 /// Goal: the configuration that the README shows is one. Method: find the block of TOML that names a cluster.

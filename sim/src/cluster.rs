@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use haulout::Event;
 use haulout::MemberInfo;
+use haulout::proto::packet::Codec;
 use haulout::proto::{ChildEvent, ConnId, InstanceId, Node, Output, Reply, RunId, ScopeId, Stats, StreamEvent, Time};
 
 use calls::LOOK;
@@ -85,6 +86,8 @@ pub struct Cluster {
     timing: Random,
     hook: Option<faults::Hook>,
     sieves: sieves::Sieves,
+    /// Reads what nodes tell each other.
+    observer: Codec,
     asked: pulls::Asked,
     held: Vec<faults::Held>,
     captured: Vec<Datagram>,
@@ -184,7 +187,8 @@ impl Cluster {
             clogs: links::Clogs::default(),
             timing: Random::stream(options.seed, "timing"),
             hook: None,
-            sieves: sieves::Sieves::new(options.seed, &options.config.cluster),
+            sieves: sieves::Sieves::new(options.seed),
+            observer: options.observer(),
             asked: pulls::Asked::default(),
             held: Vec::new(),
             captured: Vec::new(),

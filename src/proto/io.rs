@@ -26,6 +26,11 @@ impl ConnId {
     pub const fn accepted(n: u64) -> Self {
         ConnId(n | 1 << 63)
     }
+
+    /// Whether the stream was accepted and not dialled.
+    pub const fn is_accepted(self) -> bool {
+        self.0 >> 63 == 1
+    }
 }
 
 /// One run of a child on this node, unique for the life of the node.

@@ -1,12 +1,18 @@
 //! Streams to other nodes: dialled when there is much to say, shaken hands on, closed when idle. Standing ones, by which
 //! members watch each other, carry nothing and are never idle.
 //!
+//! Where packets are sealed, each frame is sealed for its stream and its turn: with what both ends have drawn for this
+//! handshake, under a counter that rises. So a recorded frame fits nowhere, and whoever dialled is believed when it has
+//! sealed a frame with what the other end drew: a recorded Hello leads nowhere either. Until then what is to be sent waits.
+//! In plaintext it follows the Hello at once.
+//!
 //! May not: look into what the frames carry, beyond the handshake; decide what the end of a stream means.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::packet::{Codec, Place, Stamp, StreamNonce};
 use super::wire::Purpose;
 use super::{ConnId, Identity, InstanceId, Output, Stats, Time};
 
@@ -27,6 +33,8 @@ enum Stage {
     Greeting,
     /// Accepted; the Hello outstanding.
     Expecting,
+    /// Accepted, and the Hello answered; a frame that shows that it was not recorded outstanding.
+    Doubting,
     /// Both sides know each other.
     Open,
 }
@@ -41,8 +49,57 @@ struct Link {
     used: Time,
     /// How long it took to be opened.
     took: Duration,
+    /// Frames that are not sealed yet.
     queue: VecDeque<Vec<u8>>,
     queued_bytes: usize,
+    session: Session,
+}
+
+impl Link {
+    fn new(stage: Stage, addr: SocketAddr, peer: Option<InstanceId>, purpose: Purpose, now: Time) -> Self {
+        let (took, queue, session) = (Duration::ZERO, VecDeque::new(), Session::default());
+        Link { stage, addr, peer, purpose, used: now, took, queue, queued_bytes: 0, session }
+    }
+
+    /// Whether frames can be sent: the other end has the Hello, or is about to get it. Where they are sealed, it has also
+    /// drawn what they are sealed for.
+    fn takes_frames(&self, codec: &Codec) -> bool {
+        matches!(self.stage, Stage::Open | Stage::Doubting) || self.stage == Stage::Greeting && !codec.is_keyed()
+    }
+
+    fn put(&self, conn: ConnId, bytes: Vec<u8>, codec: &mut Codec, out: &mut VecDeque<Output>) {
+        put(conn, bytes, self.session.place(!conn.is_accepted()), codec, out);
+    }
+
+    fn put_queued(&mut self, conn: ConnId, codec: &mut Codec, out: &mut VecDeque<Output>) {
+        self.queued_bytes = 0;
+        for bytes in std::mem::take(&mut self.queue) {
+            self.put(conn, bytes, codec, out);
+        }
+    }
+}
+
+/// Seals a frame and sends it.
+pub(crate) fn put(conn: ConnId, mut bytes: Vec<u8>, place: Place, codec: &mut Codec, out: &mut VecDeque<Output>) {
+    codec.seal(&mut bytes, 0, place);
+    out.push_back(Output::Frame { conn, bytes });
+}
+
+/// What frames of a stream are bound to, where they are sealed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Session {
+    dialler: StreamNonce,
+    acceptor: StreamNonce,
+    /// Who is at the other end, and its last frame.
+    heard: Option<Stamp>,
+}
+
+impl Session {
+    /// Where the frames belong that this node or the other one sends after the handshake.
+    fn place(&self, is_from_dialler: bool) -> Place {
+        let place = if is_from_dialler { Place::Dialled } else { Place::Accepted };
+        place(self.dialler, self.acceptor)
+    }
 }
 
 /// What a frame on a stream is.
@@ -56,6 +113,11 @@ pub(crate) enum Expect {
         purpose: Purpose,
         /// Who was meant.
         meant: Option<InstanceId>,
+    },
+    /// Anything that is sealed for this stream: its dialler lives.
+    Proof {
+        /// What it was dialled for.
+        purpose: Purpose,
     },
     /// Messages.
     Messages,
@@ -102,6 +164,7 @@ impl Links {
         now: Time,
         to: Identity,
         bytes: Vec<u8>,
+        codec: &mut Codec,
         out: &mut VecDeque<Output>,
         stats: &mut Stats,
     ) {
@@ -113,8 +176,8 @@ impl Links {
         link.used = now;
         stats.frames_sent += 1;
         stats.frame_bytes_sent += bytes.len() as u64;
-        if link.stage == Stage::Open || link.stage == Stage::Greeting {
-            out.push_back(Output::Frame { conn, bytes });
+        if link.takes_frames(codec) {
+            link.put(conn, bytes, codec, out);
         } else if link.queued_bytes + bytes.len() <= self.backlog_bytes_max {
             link.queued_bytes += bytes.len();
             link.queue.push_back(bytes);
@@ -154,9 +217,11 @@ impl Links {
         self.links.iter().filter(|(_, link)| link.purpose == Purpose::Watch).map(|(&conn, _)| conn).collect()
     }
 
-    /// Whether frames can be sent on a stream: the other end has the Hello, or is about to get it.
-    pub(crate) fn takes_frames(&self, conn: ConnId) -> bool {
-        self.links.get(&conn).is_some_and(|link| matches!(link.stage, Stage::Greeting | Stage::Open))
+    /// Sends a frame on this stream, if it takes any yet.
+    pub(crate) fn send_on(&mut self, conn: ConnId, bytes: Vec<u8>, codec: &mut Codec, out: &mut VecDeque<Output>) {
+        if let Some(link) = self.links.get(&conn).filter(|link| link.takes_frames(codec)) {
+            link.put(conn, bytes, codec, out);
+        }
     }
 
     /// The name of a stream that this node dials without a handshake, and keeps itself.
@@ -176,9 +241,7 @@ impl Links {
         stats: &mut Stats,
     ) -> ConnId {
         let conn = self.next_conn(stats);
-        let (stage, queue) = (Stage::Dialling, VecDeque::new());
-        let link = Link { stage, addr, peer, purpose, used: now, took: Duration::ZERO, queue, queued_bytes: 0 };
-        self.links.insert(conn, link);
+        self.links.insert(conn, Link::new(Stage::Dialling, addr, peer, purpose, now));
         if let Some(peer) = peer.filter(|_| purpose == Purpose::Messages) {
             self.by_peer.insert(peer, conn);
         }
@@ -186,21 +249,25 @@ impl Links {
         conn
     }
 
-    /// A dialled stream is open: the Hello goes first, what was queued follows at once.
+    /// A dialled stream is open: the Hello goes first. In plaintext what was queued follows at once.
     pub(crate) fn connected(
         &mut self,
         now: Time,
         conn: ConnId,
+        nonce: StreamNonce,
         hello: impl FnOnce(Purpose) -> Vec<u8>,
+        codec: &mut Codec,
         out: &mut VecDeque<Output>,
     ) {
         let Some(link) = self.links.get_mut(&conn) else { return };
         link.stage = Stage::Greeting;
         link.took = now.since(link.used);
         link.used = now;
-        out.push_back(Output::Frame { conn, bytes: hello(link.purpose) });
-        link.queued_bytes = 0;
-        out.extend(link.queue.drain(..).map(|bytes| Output::Frame { conn, bytes }));
+        link.session.dialler = nonce;
+        put(conn, hello(link.purpose), Place::Hello, codec, out);
+        if !codec.is_keyed() {
+            link.put_queued(conn, codec, out);
+        }
     }
 
     /// Somebody opened a stream.
@@ -218,17 +285,7 @@ impl Links {
             out.push_back(Output::Close { conn });
             return;
         }
-        let link = Link {
-            stage: Stage::Expecting,
-            addr: from,
-            peer: None,
-            purpose: Purpose::Messages,
-            used: now,
-            took: Duration::ZERO,
-            queue: VecDeque::new(),
-            queued_bytes: 0,
-        };
-        self.links.insert(conn, link);
+        self.links.insert(conn, Link::new(Stage::Expecting, from, None, Purpose::Messages, now));
     }
 
     /// What the next frame of a stream must be.
@@ -240,12 +297,18 @@ impl Links {
                     Stage::Dialling => Expect::Nothing,
                     Stage::Greeting => Expect::Welcome { purpose: link.purpose, meant: link.peer },
                     Stage::Expecting => Expect::Hello,
+                    Stage::Doubting => Expect::Proof { purpose: link.purpose },
                     Stage::Open if link.purpose == Purpose::Watch => Expect::Farewell,
                     Stage::Open => Expect::Messages,
                 }
             }
             None => Expect::Nothing,
         }
+    }
+
+    /// Whether a stream stands and carries nothing.
+    pub(crate) fn is_watch(&self, conn: ConnId) -> bool {
+        self.links.get(&conn).is_some_and(|link| link.purpose == Purpose::Watch)
     }
 
     /// Whether one more member may be watched over an accepted stream.
@@ -255,12 +318,57 @@ impl Links {
         watched < WATCHES_MAX.min(self.accepted_max / 4)
     }
 
+    /// Where the next frame belongs that comes on a stream.
+    pub(crate) fn place(&self, conn: ConnId) -> Place {
+        match self.links.get(&conn) {
+            Some(Link { stage: Stage::Doubting | Stage::Open, session, .. }) => session.place(conn.is_accepted()),
+            Some(Link { stage: Stage::Greeting, session, .. }) => Place::Welcome(session.dialler),
+            _ => Place::Hello,
+        }
+    }
+
+    /// Whether a frame is of whom the stream leads to and not older than one that came.
+    pub(crate) fn is_in_turn(&mut self, conn: ConnId, stamp: Option<Stamp>) -> bool {
+        let (Some(link), Some(stamp)) = (self.links.get_mut(&conn), stamp) else { return true };
+        let last = link.session.heard.replace(stamp);
+        last.is_none_or(|last| last.life == stamp.life && last.counter < stamp.counter)
+    }
+
+    /// Who sealed the last frame on a stream.
+    pub(crate) fn heard(&self, conn: ConnId) -> Option<Stamp> {
+        self.links.get(&conn)?.session.heard
+    }
+
     /// The other end of an accepted stream named itself and said what the stream is for.
     pub(crate) fn greeted_for(&mut self, conn: ConnId, peer: InstanceId, purpose: Purpose, stats: &mut Stats) {
         if let Some(link) = self.links.get_mut(&conn) {
             link.purpose = purpose;
         }
         self.greeted(conn, peer, stats);
+    }
+
+    /// The same, where it still has to show that the Hello was not recorded: until then it is nobody's stream.
+    pub(crate) fn doubted(&mut self, conn: ConnId, purpose: Purpose, dialler: StreamNonce, acceptor: StreamNonce) {
+        if let Some(link) = self.links.get_mut(&conn) {
+            link.stage = Stage::Doubting;
+            link.purpose = purpose;
+            link.session = Session { dialler, acceptor, ..link.session };
+        }
+    }
+
+    /// Whoever was dialled drew this: a first frame shows that this node lives, and what waited follows.
+    pub(crate) fn prove(
+        &mut self,
+        conn: ConnId,
+        acceptor: StreamNonce,
+        proof: Vec<u8>,
+        codec: &mut Codec,
+        out: &mut VecDeque<Output>,
+    ) {
+        let Some(link) = self.links.get_mut(&conn) else { return };
+        link.session.acceptor = acceptor;
+        link.put(conn, proof, codec, out);
+        link.put_queued(conn, codec, out);
     }
 
     /// The other end named itself.
@@ -296,7 +404,7 @@ impl Links {
                 self.by_peer.insert(peer, other);
             }
         }
-        let (was_open, was_dialled) = (link.stage == Stage::Open, conn < ConnId::accepted(0));
+        let (was_open, was_dialled) = (link.stage == Stage::Open, !conn.is_accepted());
         Some(Ended { peer, purpose: link.purpose, was_open, was_dialled, used: link.used })
     }
 

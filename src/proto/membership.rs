@@ -14,8 +14,9 @@ use rand_core::{Rng, SeedableRng};
 
 use super::hash::fmix64;
 use super::health::Health;
+use super::packet::SWIM_BYTES_MAX;
 use super::timer::Timers;
-use super::wire::{SWIM_BYTES_MAX, TableEntry, TableState};
+use super::wire::{TableEntry, TableState};
 use super::{Identity, InstanceId, Rule, Sabotage, Stats, Time, Wakeup};
 use crate::config::{Config, Profile};
 
@@ -342,11 +343,13 @@ impl Membership {
         all
     }
 
-    pub(crate) fn handle_packet(&mut self, now: Time, packet: &[u8], stats: &mut Stats) {
+    /// A SWIM packet arrived. `sealed_by`: whose it must be, where that is known.
+    pub(crate) fn handle_packet(&mut self, now: Time, packet: &[u8], sealed_by: Option<InstanceId>, stats: &mut Stats) {
         if self.is_silent(now) {
             return;
         }
-        let Ok((header, _)) = postcard::take_from_bytes::<foca::Header<Identity>>(packet) else {
+        let header = postcard::take_from_bytes::<foca::Header<Identity>>(packet).map(|(header, _)| header);
+        let Some(header) = header.ok().filter(|header| sealed_by.is_none_or(|by| by == header.src.instance)) else {
             stats.swim_errors += 1;
             return;
         };

@@ -13,16 +13,18 @@ use super::budget::Budget;
 use super::group::ChildKey;
 use super::group::records::{LABELS_MAX, RECORD_BYTES_MAX, record_bytes};
 use super::links::{IDLE_TIMEOUT, Links};
+use super::lives::Lives;
 use super::looks::Looks;
 use super::membership::{Change, Membership, Standing};
 use super::outbox::{Gossip, Outbox, encode};
+use super::packet::{Codec, Life};
 use super::scope::Scope;
 use super::shared::{Alarm, RTT_GUESS, Shared};
 use super::sites::Sites;
 use super::suspicion::Doubts;
 use super::timer::Timers;
 use super::transmits::Transmits;
-use super::wire::{Head, Message};
+use super::wire::Message;
 use super::{
     ChildEvent, Command, ConnId, Fanout, FaultSites, Identity, InstanceId, Output, Page, Reply, RequestId, Rule, RunId,
     Sabotage, ScopeId, ScopeSetup, Site, Stats, StreamEvent, Time, Transmit, Wakeup,
@@ -32,7 +34,9 @@ use crate::config::{Config, ConfigError};
 use crate::error::{JoinScopeError, Unavailable};
 use crate::info::{Event, Location, MemberInfo, Which};
 
+mod believing;
 mod doubting;
+mod handshakes;
 mod leaving;
 mod packets;
 mod sizes;
@@ -62,9 +66,12 @@ pub struct Node {
     places_due: Option<Time>,
     /// A SWIM packet and a datagram while they are put together.
     scratch: (Vec<u8>, Vec<u8>),
+    /// What was sealed, while it is read.
+    opened: Vec<u8>,
     leaving: Option<Leaving>,
     has_left: bool,
     you_are_down: VecDeque<Time>,
+    lives: Lives,
     looks: Looks,
     choice: Choice,
     doubts: Doubts,
@@ -104,6 +111,15 @@ impl Node {
         rng.fill_bytes(&mut swim_seed);
         let me = Identity { addr: birth.addr, bump: 0, instance: birth.instance };
         let limits = &config.limits;
+        let codec = match config.security.keys() {
+            None => Codec::plaintext(&config.cluster),
+            // Never in plaintext for want of a key.
+            Some([]) => return Err(ConfigError { reasons: vec!["security is a keyring and has no keys".into()] }),
+            Some(keys) => {
+                let life = Life { instance: birth.instance, salt: rng.next_u64().to_be_bytes() };
+                Codec::keyed(&config.cluster, keys, life)
+            }
+        };
         let mut cx = Shared {
             now,
             name,
@@ -113,7 +129,7 @@ impl Node {
             fanout: birth.fanout,
             rng,
             membership: Membership::new(me, config, birth.sabotage, swim_seed, now),
-            head: Head::new(&config.cluster),
+            codec,
             links: Links::new(limits.streams_max, limits.stream_backlog_bytes_max),
             sweep_set: false,
             outbox: Outbox::default(),
@@ -143,9 +159,11 @@ impl Node {
             released: ScopeId::of(""),
             places_due: None,
             scratch: Default::default(),
+            opened: Vec::new(),
             leaving: None,
             has_left: false,
             you_are_down: VecDeque::new(),
+            lives: Lives::new(limits.members_max),
             looks: Looks::default(),
             choice: Choice::default(),
             doubts: Doubts::default(),
@@ -158,7 +176,7 @@ impl Node {
         self.advance(now);
         self.cx.stats.datagrams_received += 1;
         self.cx.stats.datagram_bytes_received += bytes.len() as u64;
-        self.take_packet(from, bytes, false);
+        self.take_datagram(from, bytes);
         self.after_input();
     }
 
@@ -589,6 +607,7 @@ impl Node {
         self.cx.gossip.forget_heard();
         for instance in gone.iter() {
             self.cx.peers.remove(instance);
+            self.lives.forget(*instance);
             self.cx.links.close_peer(*instance, &mut self.cx.outputs);
         }
         for scope in self.scopes.values_mut() {
@@ -653,6 +672,6 @@ impl Node {
     fn send_alone(&mut self, to: SocketAddr, message: &Message) {
         let mut bytes = Vec::new();
         encode(&mut bytes, message);
-        self.transmits.push_messages(&self.cx.head, self.cx.membership.me(), to, &bytes);
+        self.transmits.push_messages(&mut self.cx.codec, self.cx.membership.me(), to, &bytes);
     }
 }

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use twox_hash::XxHash3_64;
 
-use super::wire::{HEAD_BYTES, Message, OPEN_BYTES_MAX, ScopeMessage};
+use super::packet::{HEAD_BYTES, OPEN_BYTES_MAX};
+use super::wire::{Message, ScopeMessage};
 use super::{Dot, Identity, InstanceId, ScopeId};
 
 /// Bytes of a batch above which it takes the stream: two datagrams per pair of members and flush, so that a burst

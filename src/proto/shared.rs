@@ -12,9 +12,10 @@ use super::group::ChildKey;
 use super::links::Links;
 use super::membership::Membership;
 use super::outbox::{Gossip, Outbox, encode, encode_sender};
+use super::packet::Codec;
 use super::sites::Sites;
 use super::timer::Timers;
-use super::wire::{Answer, Exchange, Head, Message, ScopeMessage, seal};
+use super::wire::{Answer, Exchange, Message, ScopeMessage};
 use super::{Identity, InstanceId, Output, Reply, RequestId, RunId, Sabotage, ScopeId, Stats, Time, Wakeup};
 use crate::config::Config;
 use crate::info::Event;
@@ -128,7 +129,7 @@ pub(crate) struct Shared {
     pub(crate) fanout: Fanout,
     pub(crate) rng: ChaCha8Rng,
     pub(crate) membership: Membership,
-    pub(crate) head: Head,
+    pub(crate) codec: Codec,
     pub(crate) links: Links,
     pub(crate) sweep_set: bool,
     pub(crate) outbox: Outbox,
@@ -219,15 +220,14 @@ impl Shared {
     /// A frame with nothing in it but who sends it.
     pub(crate) fn frame(&self) -> Vec<u8> {
         let mut frame = Vec::with_capacity(256);
-        self.head.begin(&mut frame, &[]);
+        self.codec.begin(&mut frame, &[]);
         encode_sender(&mut frame, self.me());
         frame
     }
 
-    /// Sends a frame to a member; it gets its checksum here.
-    pub(crate) fn send_frame(&mut self, to: Identity, mut frame: Vec<u8>) {
-        seal(&mut frame, 0);
-        self.links.send(self.now, to, frame, &mut self.outputs, &mut self.stats);
+    /// Sends a frame to a member.
+    pub(crate) fn send_frame(&mut self, to: Identity, frame: Vec<u8>) {
+        self.links.send(self.now, to, frame, &mut self.codec, &mut self.outputs, &mut self.stats);
         if !self.sweep_set {
             self.sweep_set = true;
             self.set_timer(SWEEP_INTERVAL, Wakeup::Stream, Alarm::Sweep);

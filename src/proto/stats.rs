@@ -48,8 +48,22 @@ counters! {
     refused_malformed,
     /// Packets and frames whose checksum is wrong: they were damaged on the way.
     refused_corrupt,
-    /// Packets and frames of another cluster, or sealed.
+    /// Packets and frames of another cluster.
     refused_other_cluster,
+    /// Packets and frames in plaintext, where this node has a keyring.
+    refused_plaintext,
+    /// Sealed packets and frames, where this node has no keyring.
+    refused_sealed,
+    /// Packets and frames that are sealed with a key that this node does not have.
+    refused_key,
+    /// Packets and frames that name a key of this node and were not sealed with it, or were changed since.
+    refused_forged,
+    /// Sealed packets and frames that came before, or so late that this can't be known.
+    refused_replay,
+    /// Sealed packets of a life that no member knows and that has not answered a challenge.
+    refused_unproven,
+    /// Lives that were asked to show that they go on.
+    challenges_sent,
     /// Packets and frames of another version of the protocol.
     refused_wire_version,
     /// What somebody said who is not an active member, or who spoke for another one.

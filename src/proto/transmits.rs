@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use super::outbox::encode_sender;
-use super::wire::{Head, seal};
+use super::packet::{Codec, Place};
 use super::{Identity, Stats, Transmit};
 
 /// See the module.
@@ -27,21 +27,21 @@ impl Transmits {
         }
     }
 
-    /// Queues a whole packet, which gets its checksum here.
-    pub(crate) fn push(&mut self, to: SocketAddr, packet: &[u8]) {
+    /// Queues a whole packet, which is sealed here.
+    pub(crate) fn push(&mut self, codec: &mut Codec, to: SocketAddr, packet: &[u8]) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(packet);
-        seal(&mut self.bytes, start);
+        codec.seal(&mut self.bytes, start, Place::Datagram);
         self.queue.push_back((to, start..self.bytes.len()));
     }
 
     /// Queues a packet that holds only these messages.
-    pub(crate) fn push_messages(&mut self, head: &Head, me: Identity, to: SocketAddr, messages: &[u8]) {
+    pub(crate) fn push_messages(&mut self, codec: &mut Codec, me: Identity, to: SocketAddr, messages: &[u8]) {
         let start = self.bytes.len();
-        head.extend(&mut self.bytes, &[]);
+        codec.extend(&mut self.bytes, &[]);
         encode_sender(&mut self.bytes, me);
         self.bytes.extend_from_slice(messages);
-        seal(&mut self.bytes, start);
+        codec.seal(&mut self.bytes, start, Place::Datagram);
         self.queue.push_back((to, start..self.bytes.len()));
     }
 

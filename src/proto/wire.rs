@@ -1,40 +1,25 @@
-//! What travels: packets and the messages in them, their version and their limits.
+//! What travels: the messages in packets, their version and their limits. Packets themselves are in
+//! [`packet`](super::packet).
 //!
-//! A packet, on UDP or as a frame on a stream, is
-//!
-//! ```text
-//! 'h'  version  key  cluster tag (8)   length of SWIM part (u16)   SWIM part   sender   messages ...   checksum (4)
-//! ```
-//!
-//! `key` is 0 for plaintext; other values name a key of a keyring. The checksum is the low half of the XXH3-64 of
-//! everything before it: UDP and TCP check 16 bits, which lets one damaged packet in some ten thousands pass, and what
-//! passes would be replicated. It says nothing about who sent a packet. With a key, everything behind the cluster tag
-//! is sealed and the AEAD's tag, over all of it, stands in the checksum's place. Hashing costs 70 ns for a full
-//! datagram and 3 us for 64 kB (measured, x86-64).
-//!
-//! The SWIM part is foca's own datagram, on UDP only. Sender and messages are postcard and may be absent.
-//! Messages about a scope follow a [`Message::Scope`] that names it.
+//! Messages are postcard. Those about a scope follow a [`Message::Scope`] that names it.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use twox_hash::XxHash3_64;
 
 use super::group::replica::{Record, Span};
 use super::group::seen::Bucket;
 use super::group::trie::ARITY;
 use super::group::{ChildKey, Desired, MemberRecord, Owned, OwnedKey};
+use super::packet::StreamNonce;
 use super::{Dot, Identity, InstanceId, ScopeId};
 use crate::child::Spec;
 
-/// The version of everything in this file. Nodes of different versions refuse each other, counted.
-pub const WIRE_VERSION: u8 = 1;
+/// The version of everything in this file and of packets. Nodes of different versions refuse each other, counted.
+pub const WIRE_VERSION: u8 = 2;
 
-/// The largest datagram: fits the 1,500 bytes of Ethernet with room for IPv6, UDP and a tunnel's headers.
-pub const DATAGRAM_BYTES_MAX: usize = 1_400;
-
-/// Room that foca leaves us in every datagram: the packet head, the sender, and the roots of a few scopes.
-pub const SWIM_BYTES_MAX: usize = OPEN_BYTES_MAX - HEAD_BYTES - 128;
+/// The oldest version that this one understands.
+pub const WIRE_VERSION_MIN: u8 = 2;
 
 /// How much of a batch one frame carries: large enough that the kernel is the limit, small enough that a frame
 /// never holds up another scope's for long.
@@ -42,124 +27,6 @@ pub const FRAME_BYTES_TARGET: usize = 64 * 1024;
 
 /// A spec travels inside another message up to this size; larger ones are pulled.
 pub const INLINE_SPEC_BYTES_MAX: usize = 1_024;
-
-const MAGIC: u8 = b'h';
-const PLAINTEXT_KEY: u8 = 0;
-
-/// Bytes before the SWIM part.
-pub const HEAD_BYTES: usize = 13;
-
-/// Bytes of the checksum at the end.
-pub const TAIL_BYTES: usize = 4;
-
-/// The largest datagram before it gets its checksum.
-pub const OPEN_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - TAIL_BYTES;
-
-/// Ends the packet that begins at `start` with its checksum.
-pub fn seal(bytes: &mut Vec<u8>, start: usize) {
-    let checksum = checksum(&bytes[start..]);
-    bytes.extend_from_slice(&checksum);
-}
-
-fn checksum(bytes: &[u8]) -> [u8; TAIL_BYTES] {
-    (XxHash3_64::oneshot(bytes) as u32).to_be_bytes()
-}
-
-/// The head of every packet of a cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Head([u8; 11]);
-
-impl Head {
-    /// The head of this cluster.
-    pub fn new(cluster: &str) -> Self {
-        let mut head = [0; 11];
-        head[..3].copy_from_slice(&[MAGIC, WIRE_VERSION, PLAINTEXT_KEY]);
-        head[3..].copy_from_slice(&XxHash3_64::oneshot(cluster.as_bytes()).to_be_bytes());
-        Head(head)
-    }
-
-    /// Starts a packet with this SWIM part in `packet`, which is emptied first; [`seal`] ends it.
-    pub fn begin(&self, packet: &mut Vec<u8>, swim: &[u8]) {
-        packet.clear();
-        self.extend(packet, swim);
-    }
-
-    /// Appends the head and a SWIM part.
-    pub fn extend(&self, packet: &mut Vec<u8>, swim: &[u8]) {
-        packet.extend_from_slice(&self.0);
-        let len = u16::try_from(swim.len()).unwrap_or(u16::MAX);
-        packet.extend_from_slice(&len.to_be_bytes());
-        packet.extend_from_slice(&swim[..usize::from(len)]);
-    }
-
-    /// Takes apart the first frame of a stream that another cluster sent, so that it can be told apart by name.
-    ///
-    /// # Errors
-    /// Why it was refused.
-    pub fn open_foreign<'a>(&self, packet: &'a [u8]) -> Result<Packet<'a>, Refused> {
-        let tag: [u8; 8] = packet.get(3..11).and_then(|tag| tag.try_into().ok()).ok_or(Refused::Malformed)?;
-        let mut foreign = *self;
-        foreign.0[3..].copy_from_slice(&tag);
-        foreign.open(packet)
-    }
-
-    /// Takes a packet apart.
-    ///
-    /// What another version or a key may lay out differently is told apart before the checksum is looked at.
-    ///
-    /// # Errors
-    /// Why it was refused.
-    pub fn open<'a>(&self, packet: &'a [u8]) -> Result<Packet<'a>, Refused> {
-        let (body, tail) = packet.split_last_chunk::<TAIL_BYTES>().ok_or(Refused::Malformed)?;
-        let (head, rest) = body.split_at_checked(HEAD_BYTES).ok_or(Refused::Malformed)?;
-        if head[0] != MAGIC {
-            return Err(Refused::Malformed);
-        }
-        if head[1] != WIRE_VERSION {
-            return Err(Refused::WireVersion(head[1]));
-        }
-        if head[2] != PLAINTEXT_KEY {
-            return Err(Refused::OtherCluster);
-        }
-        if *tail != checksum(body) {
-            return Err(Refused::Corrupt);
-        }
-        if head[3..11] != self.0[3..11] {
-            return Err(Refused::OtherCluster);
-        }
-        let swim_len = usize::from(u16::from_be_bytes([head[11], head[12]]));
-        let (swim, rest) = rest.split_at_checked(swim_len).ok_or(Refused::Malformed)?;
-        if rest.is_empty() {
-            return Ok(Packet { swim, from: None, messages: rest });
-        }
-        let (from, messages) = postcard::take_from_bytes(rest).map_err(|_| Refused::Malformed)?;
-        Ok(Packet { swim, from: Some(from), messages })
-    }
-}
-
-/// A packet taken apart.
-#[derive(Clone, Copy, Debug)]
-pub struct Packet<'a> {
-    /// For foca; empty if there is nothing.
-    pub swim: &'a [u8],
-    /// Who sent the messages.
-    pub from: Option<Identity>,
-    /// The messages, one after the other.
-    pub messages: &'a [u8],
-}
-
-/// Why a packet was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// It is not one of ours.
-    Malformed,
-    /// Its checksum is wrong.
-    Corrupt,
-    /// It is of this version, which we do not speak.
-    WireVersion(u8),
-    /// It is of another cluster, or sealed.
-    OtherCluster,
-}
 
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -210,6 +77,10 @@ pub enum Message {
     Scoped(ScopeMessage),
     /// The message that follows, of so many bytes, is passed from one to the next: whoever has heard it need not read it.
     Rumour(u16),
+    /// I have no word of you: show that you live by sending this number back. Its own datagram, in keyed clusters.
+    Challenge(u64),
+    /// I live: the number of the challenge.
+    Proof(u64),
 }
 
 /// What one node knows of one member.
@@ -245,6 +116,8 @@ pub struct Hello {
     pub name: String,
     /// What the stream is for.
     pub purpose: Purpose,
+    /// What binds the frames that follow to this stream, where they are sealed; zeros in plaintext.
+    pub nonce: StreamNonce,
 }
 
 /// What a stream was dialled for.
@@ -265,6 +138,8 @@ pub struct Welcome {
     pub name: String,
     /// Its table, for a join.
     pub table: Vec<TableEntry>,
+    /// As in the Hello.
+    pub nonce: StreamNonce,
 }
 
 /// Why a stream was refused.

@@ -12,6 +12,7 @@ use tracing::{error, info};
 
 use super::clock::{self, Clock};
 use super::driver::{Driver, Farewells, Inputs};
+use super::keys;
 use super::kinds::panic_text;
 use super::node::{About, Call};
 use super::sockets::{self, Sockets};
@@ -35,10 +36,11 @@ struct Launch {
 
 /// Opens the sockets and starts the protocol loop; what the node is, and where its calls go.
 pub(super) async fn node(
-    config: Config,
+    mut config: Config,
     sabotage: Sabotage,
 ) -> Result<(About, View, mpsc::UnboundedSender<Call>), StartNodeError> {
     config.check()?;
+    keys::load(&mut config.security)?;
     let user = Handle::try_current().map_err(|_| StartNodeError::NoRuntime)?;
     let sockets = sockets::open(config.bind)?;
     let clock = Clock::start();

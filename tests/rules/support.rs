@@ -4,7 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use haulout::proto::wire::{Head, Message, ScopeMessage};
+use haulout::proto::packet::Codec;
+use haulout::proto::wire::{Message, ScopeMessage};
 use haulout::proto::{Reply, Rule, Sabotage, placement};
 use haulout::{ChildId, ChildInfo, ChildSpec, Config};
 use haulout_sim::journal::Run;
@@ -167,8 +168,8 @@ pub(crate) fn no_overlap(cluster: &Cluster) -> Promise {
 
 /// What a packet says.
 pub(crate) fn messages(packet: Packet<'_>) -> Vec<Message> {
-    let head = Head::new(&Config::default().cluster);
-    let mut rest = head.open(packet.bytes).map_or(&[][..], |opened| opened.messages);
+    let (codec, mut opened) = (Codec::plaintext(&Config::default().cluster), Vec::new());
+    let mut rest = codec.peek(packet.bytes, &mut opened).map_or(&[][..], |opened| opened.messages);
     let mut messages = Vec::new();
     while let Ok((message, after)) = postcard::take_from_bytes(rest) {
         messages.push(message);
@@ -183,9 +184,10 @@ pub(crate) fn says(packet: Packet<'_>, what: impl Fn(&ScopeMessage) -> bool) -> 
 }
 
 /// The SWIM part of a datagram.
-pub(crate) fn swim(packet: Packet<'_>) -> &[u8] {
-    let head = Head::new(&Config::default().cluster);
-    if packet.is_stream { &[] } else { head.open(packet.bytes).map_or(&[], |opened| opened.swim) }
+pub(crate) fn swim(packet: Packet<'_>) -> Vec<u8> {
+    let (codec, mut opened) = (Codec::plaintext(&Config::default().cluster), Vec::new());
+    let swim = codec.peek(packet.bytes, &mut opened).map_or(&[][..], |opened| opened.swim);
+    if packet.is_stream { Vec::new() } else { swim.to_vec() }
 }
 
 /// Whether a message brings a record of a child, in whatever way.

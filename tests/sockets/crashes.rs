@@ -4,7 +4,8 @@
 
 use std::net::SocketAddr;
 
-use haulout::proto::wire::{Head, Hello, Message, Purpose, seal};
+use haulout::proto::packet::{Codec, seal_plaintext};
+use haulout::proto::wire::{Hello, Message, Purpose};
 use haulout::proto::{Identity, InstanceId, placement};
 use haulout::{Config, Profile};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -67,11 +68,17 @@ async fn a_killed_process_is_noticed_at_once_by_the_only_other_one() {
 async fn forged_watch(watcher: SocketAddr, watched: Identity) -> TcpStream {
     let mut frame = Vec::new();
     let cluster = Config::default().cluster;
-    Head::new(&cluster).begin(&mut frame, &[]);
+    Codec::plaintext(&cluster).begin(&mut frame, &[]);
     let mut frame = postcard::to_extend(&watched, frame).expect("an identity can be written");
-    let hello = Hello { cluster, placement: placement::fingerprint(), name: "anybody".into(), purpose: Purpose::Watch };
+    let hello = Hello {
+        cluster,
+        placement: placement::fingerprint(),
+        name: "anybody".into(),
+        purpose: Purpose::Watch,
+        nonce: [0; 16],
+    };
     frame = postcard::to_extend(&Message::Hello(hello), frame).expect("a Hello can be written");
-    seal(&mut frame, 0);
+    seal_plaintext(&mut frame, 0);
     let mut stream = soon("the watcher takes a stream", TcpStream::connect(watcher)).await.expect("it listens");
     let length = u32::try_from(frame.len()).expect("it is short").to_be_bytes();
     stream.write_all(&[&length[..], &frame].concat()).await.expect("it can be sent");

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use haulout::proto::wire::{Head, Message, seal};
+use haulout::proto::packet::{Codec, seal_plaintext};
+use haulout::proto::wire::Message;
 use haulout::proto::{FaultSites, Identity, Site};
 use haulout::{Config, Event, Limits, Profile};
 use haulout_sim::{Cluster, NodeIdx, Options};
@@ -220,11 +221,11 @@ fn looks_on_request_are_limited() {
     let (asker, suspect) = (identity(&cluster, B), identity(&cluster, C));
     let request = |number| -> Vec<u8> {
         let mut packet = Vec::new();
-        Head::new(&Config::default().cluster).begin(&mut packet, &[]);
+        Codec::plaintext(&Config::default().cluster).begin(&mut packet, &[]);
         let packet = postcard::to_extend::<Identity, _>(&asker, packet).expect("an identity can be written");
         let look = Message::Look(number, suspect);
         let mut packet = postcard::to_extend(&look, packet).expect("a request can be written");
-        seal(&mut packet, 0);
+        seal_plaintext(&mut packet, 0);
         packet
     };
     let before = cluster.stats(A);

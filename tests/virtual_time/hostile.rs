@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use haulout::proto::wire::{Head, Hello, Message, Purpose, TAIL_BYTES, seal};
+use haulout::proto::packet::{CHECKSUM_BYTES, Codec, Place, seal_plaintext};
+use haulout::proto::wire::{Hello, Message, Purpose};
 use haulout::proto::{
     Birth, ChildEvent, Command, ConnId, Identity, InstanceId, Node, Output, Reply, RequestId, RunId, ScopeId,
     ScopeSetup, Stats, StreamEvent, Time, placement,
@@ -29,8 +30,8 @@ fn refused(stats: &Stats) -> u64 {
 
 /// A changed packet under a checksum that fits it, as somebody who means it would send it.
 fn resealed(changed: &[u8]) -> Vec<u8> {
-    let mut packet = changed[..changed.len().saturating_sub(TAIL_BYTES)].to_vec();
-    seal(&mut packet, 0);
+    let mut packet = changed[..changed.len().saturating_sub(CHECKSUM_BYTES)].to_vec();
+    seal_plaintext(&mut packet, 0);
     packet
 }
 
@@ -75,14 +76,14 @@ fn random_datagrams_are_refused_and_counted() {
 fn random_bytes_behind_a_valid_head_lose_nothing() {
     let mut cluster = cluster(2, 3);
     let all = start_many(&mut cluster, 30);
-    let head = Head::new(&cluster.options().config.cluster);
+    let codec = Codec::plaintext(&cluster.options().config.cluster);
     let mut random = Random::stream(2, "noise");
     for number in 0..3_000 {
         let (swim, rest) = (bytes(&mut random, 60), bytes(&mut random, 200));
         let mut packet = Vec::new();
-        head.begin(&mut packet, if number % 2 == 0 { &swim } else { &[] });
+        codec.begin(&mut packet, if number % 2 == 0 { &swim } else { &[] });
         packet.extend_from_slice(&rest);
-        seal(&mut packet, 0);
+        seal_plaintext(&mut packet, 0);
         cluster.inject(B, A, &packet);
     }
     assert!(refused(&cluster.stats(A)) > 2_000);
@@ -98,7 +99,8 @@ fn random_bytes_behind_a_valid_head_lose_nothing() {
 #[test]
 fn packets_with_any_flipped_bit_or_cut_to_any_length_are_refused() {
     let (mut cluster, wanted, captured) = recorded(13);
-    let head = Head::new(&cluster.options().config.cluster);
+    let codec = Codec::plaintext(&cluster.options().config.cluster);
+    let opens = |packet: &[u8]| codec.open(packet, Place::Datagram, &mut Vec::new()).is_ok();
     let mut packets: Vec<Vec<u8>> = captured.into_iter().map(|sent| sent.bytes).collect();
     packets.extend(recorded_frames(13));
     packets.sort_by_key(Vec::len);
@@ -106,22 +108,22 @@ fn packets_with_any_flipped_bit_or_cut_to_any_length_are_refused() {
     assert!(packets.len() > 20);
     let mut random = Random::stream(13, "damage");
     for packet in &packets {
-        assert!(head.open(packet).is_ok());
+        assert!(opens(packet));
         let mut damaged = packet.clone();
         for bit in (0..packet.len() * 8).step_by(1 + packet.len() / 2_000) {
             damaged[bit / 8] ^= 1 << (bit % 8);
-            assert!(head.open(&damaged).is_err(), "bit {bit} of {}", packet.len());
+            assert!(!opens(&damaged), "bit {bit} of {}", packet.len());
             damaged[bit / 8] ^= 1 << (bit % 8);
         }
         for _ in 0..20 {
             let (at, noise) = (random.below(packet.len()), bytes(&mut random, 8));
             let end = (at + noise.len()).min(packet.len());
             damaged[at..end].copy_from_slice(&noise[..end - at]);
-            assert!(damaged == *packet || head.open(&damaged).is_err());
+            assert!(damaged == *packet || !opens(&damaged));
             damaged.clone_from(packet);
         }
         for len in (0..packet.len()).step_by(1 + packet.len() / 2_000) {
-            assert!(head.open(&packet[..len]).is_err(), "{len} of {}", packet.len());
+            assert!(!opens(&packet[..len]), "{len} of {}", packet.len());
         }
     }
     let before = cluster.stats(A).refused_corrupt;
@@ -364,16 +366,16 @@ fn recorded_frames(seed: u64) -> Vec<Vec<u8>> {
 #[test]
 fn streams_of_random_frames_are_closed_and_counted() {
     let mut lone = Lone::new();
-    let head = Head::new("haulout");
+    let codec = Codec::plaintext("haulout");
     for number in 0..500 {
         let noise = bytes(&mut lone.random, 600);
         let mut frame = Vec::new();
         if number % 2 == 0 {
-            head.begin(&mut frame, &[]);
+            codec.begin(&mut frame, &[]);
         }
         frame.extend_from_slice(&noise);
         if number % 4 == 0 {
-            seal(&mut frame, 0);
+            seal_plaintext(&mut frame, 0);
         }
         lone.dialled_with(&[&frame]);
     }
@@ -390,12 +392,13 @@ fn streams_of_random_frames_are_closed_and_counted() {
 fn one_standing_stream_is_kept_of_each_member_and_none_of_others() {
     let watched = Identity { addr: SocketAddr::from(([10, 0, 0, 1], 7946)), bump: 0, instance: InstanceId::new(5) };
     let mut hello = Vec::new();
-    Head::new("haulout").begin(&mut hello, &[]);
+    Codec::plaintext("haulout").begin(&mut hello, &[]);
     let mut hello = postcard::to_extend(&watched, hello).expect("an identity can be written");
     let (cluster, placement) = ("haulout".into(), placement::fingerprint());
-    let message = Message::Hello(Hello { cluster, placement, name: "anybody".into(), purpose: Purpose::Watch });
+    let message =
+        Message::Hello(Hello { cluster, placement, name: "anybody".into(), purpose: Purpose::Watch, nonce: [0; 16] });
     hello = postcard::to_extend(&message, hello).expect("a Hello can be written");
-    seal(&mut hello, 0);
+    seal_plaintext(&mut hello, 0);
     let mut lone = Lone::new();
     for _ in 0..100 {
         lone.held_with(&[&hello]);

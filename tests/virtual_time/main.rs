@@ -19,6 +19,7 @@ mod placement;
 mod processes;
 mod restarts;
 mod scopes;
+mod security;
 mod silence;
 mod startup;
 mod support;

@@ -151,7 +151,7 @@ fn config(profile: Profile, nodes: usize) -> Config {
         max_transmissions: NonZeroU8::new(15).unwrap_or(NonZeroU8::MIN),
         suspect_to_down_after: profile.suspect_to_down_after().mul_f64(suspicion),
         remove_down_after: Some(Duration::from_secs(24 * 3_600)),
-        max_packet_size: members(haulout::proto::wire::SWIM_BYTES_MAX),
+        max_packet_size: members(haulout::proto::packet::SWIM_BYTES_MAX),
         notify_down_members: true,
         periodic_announce: periodic(Duration::from_secs(30), 1),
         periodic_announce_to_down_members: periodic(Duration::from_secs(if class <= 5 { 5 } else { 15 }), 2),

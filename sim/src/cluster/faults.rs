@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use haulout::Config;
 use haulout::proto::{Birth, InstanceId, Node};
-use haulout::{Config, Security};
 
 use super::options::address;
 use super::{Clock, Cluster, NodeOptions, NodeState, Origin, Process, Resume, Slot};
@@ -84,7 +84,7 @@ impl Cluster {
             joins: true,
             config: Config {
                 seeds: (0..self.options.seed_nodes).map(|seed| address(NodeIdx(seed)).to_string()).collect(),
-                security: Security::Plaintext { allow_beyond_loopback: true },
+                security: self.options.security(),
                 ..self.options.config.clone()
             },
             instance: None,
@@ -330,7 +330,7 @@ impl Cluster {
     pub(super) fn verdict(&mut self, from: NodeIdx, to: NodeIdx, is_stream: bool, bytes: &[u8]) -> Treatment {
         let hooked = self.hook.as_mut().map(|hook| hook(Packet { from, to, is_stream, bytes }));
         match hooked {
-            None | Some(Treatment::Pass) => self.sieves.verdict(from, to, bytes),
+            None | Some(Treatment::Pass) => self.sieves.verdict(&self.observer, from, to, bytes),
             Some(treatment) => treatment,
         }
     }

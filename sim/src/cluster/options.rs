@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use haulout::proto::packet::{Codec, Life};
 use haulout::proto::{Fanout, FaultSites, InstanceId, Sabotage};
-use haulout::{ChildSpec, Config};
+use haulout::{ChildSpec, Config, Security};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +21,7 @@ use crate::trace::TraceText;
 pub struct Options {
     /// Where all randomness comes from.
     pub seed: u64,
-    /// The configuration of every node; name, addresses, seeds and security are filled in.
+    /// The configuration of every node; name, addresses and seeds are filled in. Plaintext is allowed.
     pub config: Config,
     /// The scope that every node joins.
     pub scope: String,
@@ -99,6 +100,25 @@ impl Options {
     /// The defaults with this seed.
     pub fn seeded(seed: u64) -> Self {
         Options { seed, ..Options::default() }
+    }
+
+    /// What reads the packets of every node.
+    pub(super) fn observer(&self) -> Codec {
+        match &self.config.security {
+            Security::Keyring { keys, .. } => {
+                let life = Life { instance: InstanceId::new(0), salt: [0; 8] };
+                Codec::keyed(&self.config.cluster, keys, life)
+            }
+            _ => Codec::plaintext(&self.config.cluster),
+        }
+    }
+
+    /// How the nodes protect their packets: as configured, and in plaintext beyond loopback too.
+    pub(super) fn security(&self) -> Security {
+        match &self.config.security {
+            Security::Plaintext { .. } => Security::Plaintext { allow_beyond_loopback: true },
+            keyed => keyed.clone(),
+        }
     }
 }
 

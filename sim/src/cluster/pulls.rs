@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use haulout::proto::wire::{Exchange, Head, Message, ScopeMessage};
+use haulout::proto::packet::Codec;
+use haulout::proto::wire::{Exchange, Message, ScopeMessage};
 use haulout::proto::{InstanceId, Time};
 
 use super::Cluster;
@@ -24,7 +25,7 @@ impl Cluster {
         if !self.options.contacts || frame.len() > QUESTION_BYTES_MAX {
             return;
         }
-        if let Some(instance) = self.instance(of).filter(|_| asks(&self.options.config.cluster, frame)) {
+        if let Some(instance) = self.instance(of).filter(|_| asks(&self.observer, frame)) {
             self.asked.insert((of, by), (instance, self.now));
         }
     }
@@ -43,9 +44,9 @@ impl Cluster {
     }
 }
 
-fn asks(cluster: &str, frame: &[u8]) -> bool {
-    let head = Head::new(cluster);
-    let mut rest = head.open(frame).map_or(&[][..], |packet| packet.messages);
+fn asks(codec: &Codec, frame: &[u8]) -> bool {
+    let mut opened = Vec::new();
+    let mut rest = codec.peek(frame, &mut opened).map_or(&[][..], |packet| packet.messages);
     while let Ok((message, after)) = postcard::take_from_bytes(rest) {
         if matches!(message, Message::Scoped(ScopeMessage::Exchange(Exchange::Pull { .. }))) {
             return true;

@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use haulout::proto::wire::{Head, Message, ScopeMessage};
+use haulout::proto::packet::Codec;
+use haulout::proto::wire::{Message, ScopeMessage};
 use serde::{Deserialize, Serialize};
 
 use super::{Cluster, Treatment};
@@ -87,20 +88,19 @@ impl Sieve {
 pub(super) struct Sieves {
     all: Vec<Sieve>,
     random: Random,
-    head: Head,
 }
 
 impl Sieves {
-    pub(super) fn new(seed: u64, cluster: &str) -> Self {
-        Sieves { all: Vec::new(), random: Random::stream(seed, "sieves"), head: Head::new(cluster) }
+    pub(super) fn new(seed: u64) -> Self {
+        Sieves { all: Vec::new(), random: Random::stream(seed, "sieves") }
     }
 
     /// What becomes of a packet.
-    pub(super) fn verdict(&mut self, from: NodeIdx, to: NodeIdx, bytes: &[u8]) -> Treatment {
+    pub(super) fn verdict(&mut self, codec: &Codec, from: NodeIdx, to: NodeIdx, bytes: &[u8]) -> Treatment {
         if self.all.is_empty() {
             return Treatment::Pass;
         }
-        let topics = topics(&self.head, bytes);
+        let topics = topics(codec, bytes);
         let Some(sieve) = self.all.iter().find(|sieve| sieve.chooses(from, to, &topics)) else {
             return Treatment::Pass;
         };
@@ -137,9 +137,9 @@ impl Cluster {
 }
 
 /// What a packet tells.
-fn topics(head: &Head, bytes: &[u8]) -> Vec<Topic> {
-    let mut topics = Vec::new();
-    if let Ok(packet) = head.open(bytes) {
+fn topics(codec: &Codec, bytes: &[u8]) -> Vec<Topic> {
+    let (mut topics, mut opened) = (Vec::new(), Vec::new());
+    if let Ok(packet) = codec.peek(bytes, &mut opened) {
         if !packet.swim.is_empty() {
             topics.push(Topic::Gossip);
         }

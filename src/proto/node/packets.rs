@@ -4,16 +4,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Node;
-use crate::info::Event;
-use crate::proto::links::Expect;
 use crate::proto::outbox::{Batch, encode, encode_sender};
-use crate::proto::placement;
+use crate::proto::packet::{DATAGRAM_BYTES_MAX, OPEN_BYTES_MAX, Packet, Place, Refused};
 use crate::proto::shared::{Alarm, Shared};
-use crate::proto::wire::{
-    Ask, DATAGRAM_BYTES_MAX, FRAME_BYTES_TARGET, Hello, Life, Message, OPEN_BYTES_MAX, Packet, Purpose, Refusal,
-    Refused, ScopeMessage, Status, Verdict, Welcome, seal,
-};
-use crate::proto::{ConnId, Identity, InstanceId, Rule, ScopeId, Site, Wakeup};
+use crate::proto::wire::{Ask, FRAME_BYTES_TARGET, Life, Message, ScopeMessage, Status, Verdict};
+use crate::proto::{Identity, InstanceId, Rule, ScopeId, Site, Wakeup};
 
 /// A member's table is asked for at most once per this time.
 const TABLE_INTERVAL: Duration = Duration::from_millis(50);
@@ -30,29 +25,38 @@ const GOSSIP_FANOUT: usize = 3;
 const GOSSIP_PACKETS_MAX: usize = 4;
 
 impl Node {
-    /// A packet from the network. Nothing in it is believed before its head, and nothing about scopes before its
-    /// sender is an active member.
-    pub(super) fn take_packet(&mut self, from: SocketAddr, bytes: &[u8], is_stream: bool) {
-        let packet = match self.cx.head.open(bytes) {
-            Ok(packet) => packet,
-            Err(refused) => return self.refuse(from, refused),
-        };
-        if !packet.swim.is_empty() && !is_stream {
-            let now = self.cx.now;
-            self.cx.membership.handle_packet(now, packet.swim, &mut self.cx.stats);
-            self.follow_membership();
+    /// A datagram from the network. Nothing in it is believed before its head, nothing about scopes before its sender is
+    /// an active member, and nothing at all, where packets are sealed, before its sender is known to live.
+    pub(super) fn take_datagram(&mut self, from: SocketAddr, bytes: &[u8]) {
+        let mut opened = std::mem::take(&mut self.opened);
+        match self.cx.codec.open(bytes, Place::Datagram, &mut opened) {
+            Ok(packet) if self.believes(from, &packet) => {
+                if !packet.swim.is_empty() {
+                    let (now, sealed_by) = (self.cx.now, packet.stamp.map(|stamp| stamp.life.instance));
+                    self.cx.membership.handle_packet(now, packet.swim, sealed_by, &mut self.cx.stats);
+                    self.follow_membership();
+                }
+                self.take_messages(from, &packet, false);
+            }
+            Ok(_) => {}
+            Err(refused) => self.refuse(from, refused),
         }
-        if let Some(sender) = packet.from {
-            self.take_messages(sender, &packet, is_stream);
-        }
+        self.opened = opened;
     }
 
-    fn refuse(&mut self, from: SocketAddr, refused: Refused) {
+    pub(super) fn refuse(&mut self, from: SocketAddr, refused: Refused) {
+        let stats = &mut self.cx.stats;
         let counter = match refused {
-            Refused::Malformed => &mut self.cx.stats.refused_malformed,
-            Refused::Corrupt => &mut self.cx.stats.refused_corrupt,
-            Refused::WireVersion(_) => &mut self.cx.stats.refused_wire_version,
-            Refused::OtherCluster => &mut self.cx.stats.refused_other_cluster,
+            Refused::Malformed => &mut stats.refused_malformed,
+            Refused::Corrupt => &mut stats.refused_corrupt,
+            Refused::WireVersion(_) => &mut stats.refused_wire_version,
+            Refused::OtherCluster => &mut stats.refused_other_cluster,
+            Refused::Plaintext => &mut stats.refused_plaintext,
+            Refused::Sealed => &mut stats.refused_sealed,
+            Refused::UnknownKey => &mut stats.refused_key,
+            Refused::Forged => &mut stats.refused_forged,
+            Refused::Replayed => &mut stats.refused_replay,
+            Refused::Unproven => &mut stats.refused_unproven,
         };
         *counter += 1;
         // The first of each kind, then ever rarer ones: whoever floods must not fill the log.
@@ -61,17 +65,19 @@ impl Node {
         }
     }
 
-    fn take_messages(&mut self, sender: Identity, packet: &Packet<'_>, is_stream: bool) {
-        if sender.addr == self.cx.me().addr {
-            return;
-        }
+    pub(super) fn take_messages(&mut self, from: SocketAddr, packet: &Packet<'_>, is_stream: bool) {
+        let Some(sender) = packet.from.filter(|sender| sender.addr != self.cx.me().addr) else { return };
         let mut rest = packet.messages;
-        if let Ok((Message::YouAreDown(who, bump), _)) = postcard::take_from_bytes::<Message>(rest) {
+        match postcard::take_from_bytes::<Message>(rest) {
             // Believed of whomever: the sender may regard this node as down, and so be no member here.
-            let now = self.cx.now;
-            self.cx.membership.handle_you_are_down(now, who, bump, &mut self.cx.stats);
-            self.follow_membership();
-            return;
+            Ok((Message::YouAreDown(who, bump), _)) => {
+                let now = self.cx.now;
+                self.cx.membership.handle_you_are_down(now, who, bump, &mut self.cx.stats);
+                return self.follow_membership();
+            }
+            // Nor need it be one to hear that this node lives.
+            Ok((Message::Challenge(number), _)) if !is_stream => return self.answer_challenge(from, number),
+            _ => {}
         }
         let sender = self.present_identity(sender, is_stream);
         if !self.admit(sender) {
@@ -161,7 +167,10 @@ impl Node {
             }
             Message::Scope(scope) => reader.scope = Some(scope),
             Message::Scoped(message) => self.take_scoped(reader, message, is_stream),
+            // That its sender lives was noted when it came.
+            Message::Proof(_) => {}
             Message::YouAreDown(..)
+            | Message::Challenge(_)
             | Message::Hello(_)
             | Message::Welcome(_)
             | Message::Refuse(_)
@@ -267,160 +276,6 @@ impl Node {
         self.cx.via = None;
     }
 
-    pub(super) fn stream_connected(&mut self, conn: ConnId) {
-        let cx = &mut self.cx;
-        let mut frame = Vec::new();
-        cx.head.begin(&mut frame, &[]);
-        encode_sender(&mut frame, cx.membership.me());
-        let (cluster, name) = (cx.config.cluster.clone(), cx.name.to_string());
-        let hello = |purpose| {
-            let hello = Hello { cluster, placement: placement::fingerprint(), name, purpose };
-            encode(&mut frame, &Message::Hello(hello));
-            seal(&mut frame, 0);
-            frame
-        };
-        cx.links.connected(cx.now, conn, hello, &mut cx.outputs);
-    }
-
-    /// One frame of a stream.
-    pub(super) fn take_frame(&mut self, conn: ConnId, bytes: &[u8]) {
-        self.cx.stats.frames_received += 1;
-        self.cx.stats.frame_bytes_received += bytes.len() as u64;
-        let Some(from) = self.cx.links.addr(conn) else { return };
-        match self.cx.links.expect(self.cx.now, conn) {
-            Expect::Messages => self.take_packet(from, bytes, true),
-            Expect::Hello => self.take_hello(conn, from, bytes),
-            Expect::Welcome { purpose, meant } => self.take_welcome(conn, from, bytes, purpose, meant),
-            Expect::Farewell => self.take_farewell(conn, bytes),
-            Expect::Nothing => {}
-        }
-    }
-
-    fn first_message(&mut self, from: SocketAddr, bytes: &[u8]) -> Option<(Identity, Message)> {
-        // A Hello says to which cluster it belongs, so that a wrong one gets a reason and not just silence.
-        match self.cx.head.open(bytes).or_else(|refused| match refused {
-            Refused::OtherCluster => self.cx.head.open_foreign(bytes),
-            other => Err(other),
-        }) {
-            Ok(Packet { from: Some(sender), messages, .. }) => {
-                postcard::from_bytes(messages).ok().map(|message| (sender, message))
-            }
-            Ok(_) => None,
-            Err(refused) => {
-                self.refuse(from, refused);
-                None
-            }
-        }
-    }
-
-    fn take_hello(&mut self, conn: ConnId, from: SocketAddr, bytes: &[u8]) {
-        let Some((sender, Message::Hello(hello))) = self.first_message(from, bytes) else {
-            self.cx.stats.refused_malformed += 1;
-            self.close(conn);
-            return;
-        };
-        let refusal = if hello.cluster != self.cx.config.cluster {
-            self.refuse(from, Refused::OtherCluster);
-            Some(Refusal::Cluster(self.cx.config.cluster.clone()))
-        } else if hello.placement != placement::fingerprint() {
-            Some(Refusal::Placement)
-        } else if hello.purpose == Purpose::Watch {
-            let is_taken = self.may_watch(sender);
-            self.cx.stats.watches_refused += u64::from(!is_taken);
-            (!is_taken).then_some(Refusal::Full)
-        } else {
-            let taken = self.holder_of(&hello.name, sender);
-            taken.filter(|_| hello.purpose == Purpose::Join).map(|holder| Refusal::Name(hello.name.clone(), holder))
-        };
-        let mut frame = self.cx.frame();
-        if let Some(refusal) = refusal {
-            if hello.purpose != Purpose::Watch {
-                tracing::warn!(%from, name = %hello.name, ?refusal, "refused a node");
-            }
-            encode(&mut frame, &Message::Refuse(refusal));
-            seal(&mut frame, 0);
-            self.cx.outputs.push_back(crate::proto::Output::Frame { conn, bytes: frame });
-            self.close(conn);
-            return;
-        }
-        let table = if hello.purpose == Purpose::Join { self.cx.membership.table() } else { Vec::new() };
-        encode(&mut frame, &Message::Welcome(Welcome { name: self.cx.name.to_string(), table }));
-        seal(&mut frame, 0);
-        self.cx.links.greeted_for(conn, sender.instance, hello.purpose, &mut self.cx.stats);
-        self.cx.outputs.push_back(crate::proto::Output::Frame { conn, bytes: frame });
-    }
-
-    /// The address of another live member that has this name. A new life at the old address is no other member.
-    fn holder_of(&self, name: &str, sender: Identity) -> Option<SocketAddr> {
-        let mine = (self.cx.name.as_ref() == name).then(|| self.cx.me().addr);
-        let others = self.scopes.values().flat_map(|scope| {
-            scope.members.iter().filter(|(instance, _)| **instance != sender.instance).filter_map(|(&instance, m)| {
-                (m.record.name.as_ref() == name && !m.record.left).then(|| scope.addr_of(instance)).flatten()
-            })
-        });
-        mine.into_iter().chain(others).find(|addr| *addr != sender.addr)
-    }
-
-    fn take_welcome(
-        &mut self,
-        conn: ConnId,
-        from: SocketAddr,
-        bytes: &[u8],
-        purpose: Purpose,
-        meant: Option<InstanceId>,
-    ) {
-        let now = self.cx.now;
-        match self.first_message(from, bytes) {
-            Some((sender, Message::Welcome(_))) if purpose == Purpose::Watch && meant != Some(sender.instance) => {
-                self.watch_failed(conn);
-            }
-            Some((sender, Message::Welcome(welcome))) => {
-                self.cx.links.greeted(conn, sender.instance, &mut self.cx.stats);
-                if sender.addr == self.cx.me().addr {
-                    self.close(conn);
-                } else if purpose == Purpose::Join {
-                    self.cx.membership.handle_welcome(now, sender, &welcome.table, &mut self.cx.stats);
-                }
-            }
-            Some((_, Message::Refuse(_))) if purpose == Purpose::Watch => self.watch_failed(conn),
-            Some((_, Message::Refuse(refusal))) => {
-                let reason = self.explain(&refusal);
-                tracing::warn!(seed = %from, %reason, "a node refused this one");
-                for scope in self.scopes.keys() {
-                    let event = Event::JoinRefused { seed: from, reason: reason.as_str().into() };
-                    self.cx.outputs.push_back(crate::proto::Output::Event { scope: *scope, event });
-                }
-                self.close(conn);
-            }
-            _ => {
-                self.cx.stats.refused_malformed += 1;
-                self.close(conn);
-            }
-        }
-    }
-
-    fn explain(&self, refusal: &Refusal) -> String {
-        let mine = &self.cx.config.cluster;
-        match refusal {
-            Refusal::Cluster(theirs) => {
-                format!("it belongs to cluster {theirs:?}, this node is configured for {mine:?}: correct one of them")
-            }
-            Refusal::Placement => {
-                "it places children by another function: the two versions can't be mixed, deploy one of them".into()
-            }
-            Refusal::Full => "it has no room for more streams of this kind".into(),
-            Refusal::Name(name, holder) => format!(
-                "the name {name:?} belongs to the live member at {holder}: give this node another one, or wait until \
-                 that one is down"
-            ),
-        }
-    }
-
-    fn close(&mut self, conn: ConnId) {
-        let ended = self.cx.links.close(conn, &mut self.cx.outputs);
-        self.stream_ended(ended);
-    }
-
     /// Rumours go to a few random members, for as long as there are any.
     pub(super) fn gossip(&mut self) {
         self.cx.gossip_set = false;
@@ -429,11 +284,11 @@ impl Node {
         for member in self.cx.membership.sample(GOSSIP_FANOUT) {
             let mut untold = self.cx.gossip.len();
             for _ in 0..GOSSIP_PACKETS_MAX {
-                self.cx.head.begin(&mut packet, &[]);
+                self.cx.codec.begin(&mut packet, &[]);
                 encode_sender(&mut packet, me);
                 let filled = self.cx.gossip.fill(&mut packet, OPEN_BYTES_MAX, &mut None);
                 if filled > 0 {
-                    self.transmits.push(member.addr, &packet);
+                    self.transmits.push(&mut self.cx.codec, member.addr, &packet);
                 }
                 untold = untold.saturating_sub(filled);
                 if filled == 0 || untold == 0 {
@@ -452,11 +307,11 @@ impl Node {
     pub(super) fn flush(&mut self) {
         let (mut swim, mut packet) = std::mem::take(&mut self.scratch);
         while let Some(to) = self.cx.membership.poll_packet(&mut swim) {
-            self.cx.head.begin(&mut packet, &swim);
+            self.cx.codec.begin(&mut packet, &swim);
             if !self.has_left {
                 self.ride_along(&mut packet);
             }
-            self.transmits.push(to.addr, &packet);
+            self.transmits.push(&mut self.cx.codec, to.addr, &packet);
         }
         while let Some(batch) = self.cx.outbox.pop() {
             if batch.is_bulk() || self.cx.sites.fires(Site::StreamBatch) {
@@ -504,11 +359,11 @@ impl Node {
                     continue;
                 }
                 packet.truncate(before);
-                self.transmits.push(batch.to.addr, packet);
+                self.transmits.push(&mut self.cx.codec, batch.to.addr, packet);
                 packet.clear();
                 writer = Writer::default();
             }
-            self.cx.head.begin(packet, &[]);
+            self.cx.codec.begin(packet, &[]);
             encode_sender(packet, self.cx.membership.me());
             writer.write(self, packet, batch.to.instance, &item, bytes);
             if packet.len() > OPEN_BYTES_MAX {
@@ -518,7 +373,7 @@ impl Node {
             }
         }
         if !packet.is_empty() {
-            self.transmits.push(batch.to.addr, packet);
+            self.transmits.push(&mut self.cx.codec, batch.to.addr, packet);
         }
     }
 

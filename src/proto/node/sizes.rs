@@ -43,6 +43,8 @@ impl Node {
             Size::limited("members", self.cx.membership.known(), limits.members_max),
             Size::limited("accepted streams", accepted, limits.streams_max),
             Size::limited("standing streams", self.cx.links.watching(), crate::proto::links::WATCHES_MAX * 2),
+            Size::limited("lives", self.lives.sizes().0, limits.members_max),
+            Size::limited("challenges", self.lives.sizes().1, crate::proto::lives::CHALLENGES_MAX),
             Size::limited("looks", self.looks.len(), crate::proto::looks::LOOKS_MAX),
             Size::limited("bytes queued for a stream", backlog, limits.stream_backlog_bytes_max),
             Size::limited("rumours", self.cx.gossip.len(), crate::proto::outbox::RUMOURS_MAX),

@@ -17,10 +17,11 @@ use crate::proto::hash::fmix64;
 use crate::proto::links::Ended;
 use crate::proto::looks::{Look, PROBES, Verdict};
 use crate::proto::outbox::encode;
+use crate::proto::packet::Packet;
 use crate::proto::scope::member_info;
 use crate::proto::shared::Alarm;
 use crate::proto::suspicion::JURORS;
-use crate::proto::wire::{Message, Purpose, seal};
+use crate::proto::wire::{Message, Purpose};
 use crate::proto::{ConnId, Identity, InstanceId, Output, StreamEvent, Time, Wakeup};
 
 /// Watchers of one member. Two have to see a death; the third is for the case that one of them dies in the same moment, is
@@ -107,12 +108,9 @@ impl Node {
 
     /// Ends a standing stream so that nobody makes anything of it.
     fn unwatch(&mut self, conn: ConnId) {
-        if self.cx.links.takes_frames(conn) {
-            let mut frame = self.cx.frame();
-            encode(&mut frame, &Message::Unwatch);
-            seal(&mut frame, 0);
-            self.cx.outputs.push_back(Output::Frame { conn, bytes: frame });
-        }
+        let mut frame = self.cx.frame();
+        encode(&mut frame, &Message::Unwatch);
+        self.cx.links.send_on(conn, frame, &mut self.cx.codec, &mut self.cx.outputs);
         self.cx.links.close(conn, &mut self.cx.outputs);
     }
 
@@ -132,14 +130,10 @@ impl Node {
         self.end_looks();
     }
 
-    /// A frame on a standing stream. The only one that makes sense says that its end will mean nothing.
-    pub(super) fn take_farewell(&mut self, conn: ConnId, bytes: &[u8]) {
-        let is_farewell = self
-            .cx
-            .head
-            .open(bytes)
-            .is_ok_and(|packet| matches!(postcard::from_bytes(packet.messages), Ok(Message::Unwatch)));
-        if !is_farewell {
+    /// A frame on a standing stream. The only ones that make sense say that its end will mean nothing, or that the other
+    /// end does not want it.
+    pub(super) fn take_farewell(&mut self, conn: ConnId, packet: &Packet<'_>) {
+        if !matches!(postcard::from_bytes(packet.messages), Ok(Message::Unwatch | Message::Refuse(_))) {
             self.cx.stats.refused_malformed += 1;
         }
         self.watch_failed(conn);

@@ -1,0 +1,71 @@
+//! Whether the sender of a sealed datagram is believed: it is no copy of an earlier one, and its sender lives.
+
+use std::net::SocketAddr;
+
+use rand_core::Rng;
+
+use super::Node;
+use crate::proto::lives::Credit;
+use crate::proto::packet::{Packet, Refused, Stamp};
+use crate::proto::wire::Message;
+
+impl Node {
+    /// Whether a datagram is taken in. Plaintext says nothing about its sender; who allows it trusts whoever can send it.
+    pub(super) fn believes(&mut self, from: SocketAddr, packet: &Packet<'_>) -> bool {
+        let Some(stamp) = packet.stamp else { return true };
+        let instance = stamp.life.instance;
+        let is_member = self.cx.membership.identity_of(instance).is_some();
+        let credit =
+            if instance == self.cx.me().instance { Credit::Replayed } else { self.lives.enter(stamp, is_member) };
+        match credit {
+            Credit::Believed => true,
+            Credit::Replayed => {
+                self.refuse(from, Refused::Replayed);
+                false
+            }
+            Credit::Unproven => self.hear_unproven(from, stamp, packet),
+        }
+    }
+
+    /// A datagram of a life of which nothing is known: one that was recorded, or a member that this node has not heard of.
+    /// Whether it proves that it lives. It may always ask whether this node does: two that know nothing of each other
+    /// would ask for ever.
+    fn hear_unproven(&mut self, from: SocketAddr, stamp: Stamp, packet: &Packet<'_>) -> bool {
+        match postcard::take_from_bytes(packet.messages) {
+            Ok((Message::Proof(number), _)) if self.lives.is_proof(self.cx.now, stamp.life, number) => {
+                return self.admit_life(stamp);
+            }
+            Ok((Message::Challenge(number), _)) => self.answer_challenge(from, number),
+            _ => {
+                self.refuse(from, Refused::Unproven);
+                let rng = &mut self.cx.rng;
+                if let Some(number) = self.lives.challenge(self.cx.now, stamp.life, || rng.next_u64()) {
+                    self.cx.stats.challenges_sent += 1;
+                    // To where it came from, and hardly longer than the shortest that can come: no amplifier.
+                    self.send_alone(from, &Message::Challenge(number));
+                }
+            }
+        }
+        false
+    }
+
+    /// Somebody asks whether this node lives. A recorded question gets an answer too, which proves nothing to anybody: each
+    /// number is asked for once.
+    pub(super) fn answer_challenge(&mut self, from: SocketAddr, number: u64) {
+        match self.cx.codec.is_keyed() {
+            true => self.send_alone(from, &Message::Proof(number)),
+            false => self.cx.stats.refused_malformed += 1,
+        }
+    }
+
+    /// A life has shown that it goes on; says whether there is room to remember it.
+    pub(super) fn admit_life(&mut self, stamp: Stamp) -> bool {
+        if self.lives.is_full() {
+            let members = self.cx.membership.active();
+            self.lives.forget_all_but(|instance| members.contains_key(&instance));
+        }
+        let has_room = self.lives.admit(stamp);
+        self.cx.stats.refused_limit += u64::from(!has_room);
+        has_room
+    }
+}
