@@ -118,6 +118,7 @@
 //! # Features
 //!
 //! - `runtime` (default): the tokio side. Without it only the deterministic state machine is built, for the simulator.
+//! - `metrics`: every figure of a node under a stable name, for the facade of that name; see [`operations`].
 //! - `simulation`: for `haulout-sim` only. It lets a simulated node leave out rules of the protocol and do what is rare.
 
 // Compiles the examples of the README with the other documentation tests.
@@ -130,6 +131,9 @@ mod config;
 mod error;
 mod info;
 mod key;
+#[doc = include_str!("operations/guide.md")]
+#[doc = include_str!("operations/figures.md")]
+pub mod operations {}
 pub mod proto;
 #[cfg(feature = "runtime")]
 mod runtime;
@@ -144,7 +148,7 @@ pub use error::{
 };
 pub use info::{ChildInfo, ChildState, Event, Location, MemberInfo, Outcome, SilentMember, Unplaced, Which};
 pub use key::{Key, KeyError};
-pub use proto::{Epoch, InstanceId, Stats};
+pub use proto::{Epoch, Figure, FigureKind, InstanceId, ScopeStats, Stats};
 #[cfg(feature = "runtime")]
 pub use runtime::{
     BoxError, Child, ChildContext, Node, NodeBuilder, ScopeBuilder, StartChild, Started, Supervisor, TerminateChild,

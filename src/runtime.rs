@@ -8,6 +8,8 @@ mod keys;
 mod kinds;
 mod launch;
 mod log;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod node;
 mod scope;
 mod seeds;

@@ -83,6 +83,10 @@ const MAY_BE_MISSING: &[(&str, &str)] = &[
         "one node is chosen by so many only in clusters of thousands, or where few streams are allowed",
     ),
     ("name_conflicts", "every node has a name of its own; two that share one are a mistake of configuration"),
+    ("wakeups", "the protocol loop of the runtime counts them, and there is none"),
+    ("wakeups_late_5ms", "the same"),
+    ("wakeups_late_50ms", "the same"),
+    ("wakeups_late_500ms", "the same"),
     ("refused_serial", "every life has an instance of its own, and nobody forges records"),
 ];
 
@@ -148,7 +152,7 @@ impl Tally {
         let (now, journal, history) = (cluster.now(), cluster.journal(), cluster.history());
         let traffic = cluster.traffic();
         let lives = history.lives.iter();
-        let mut coverage = Coverage(cluster.total_stats().each().collect());
+        let mut coverage = Coverage(cluster.total_stats().counters().collect());
         coverage.0.extend(cluster.traffic().injected());
         coverage.0.extend(struck(history));
         let is_years_off = |node: &NodeIdx| cluster.wall_offset_ms(*node).unsigned_abs() >= YEAR_MS;

@@ -14,6 +14,7 @@ use super::group::{ChildKey, Owned, OwnedKey, Record};
 use super::outbox::encode;
 use super::scope::Scope;
 use super::shared::{Alarm, RTT_GUESS, Shared};
+use super::stats::nanos;
 use super::supervision::{Asker, Local, Phase};
 use super::wire::{Answer, Ask, INLINE_SPEC_BYTES_MAX, Life, Message, ScopeMessage, Verdict};
 use super::{Dot, Identity, InstanceId, Rule, Site, Time, Wakeup};
@@ -68,6 +69,8 @@ pub(crate) struct Round {
     frees: SmallVec<[(InstanceId, Time); 2]>,
     /// Who ran the child until it answered Free: it waits to hear who runs it next.
     pub(crate) predecessor: Option<InstanceId>,
+    /// Since when nobody is known to run the child: nobody claims it, and nobody has answered Busy since.
+    pub(crate) idle_since: Option<Time>,
     /// Whether it will be looked at again by itself.
     is_alarmed: bool,
     /// Whether it waits for a place in the budget. It asks for nothing meanwhile.
@@ -106,7 +109,9 @@ impl Scope {
     /// Starts to collect permissions anew.
     pub(crate) fn begin_round(&mut self, cx: &mut Shared, key: &ChildKey) {
         let Some((life, ..)) = self.life(key) else { return };
+        let unclaimed_since = (!self.is_claimed_elsewhere(key)).then_some(cx.now);
         let Some(child) = self.children.get_mut(key) else { return };
+        let idle_since = child.idle_since().or(unclaimed_since);
         let (mut is_counted, mut is_queued, mut is_repeated) = (false, false, false);
         let (mut is_held, mut is_moving, mut has_moved) = (false, false, false);
         if let Local::Waiting(round) = &child.local {
@@ -127,6 +132,7 @@ impl Scope {
             sent: SmallVec::new(),
             frees: SmallVec::new(),
             predecessor: None,
+            idle_since,
             is_alarmed: false,
             is_held,
             is_moving,
@@ -528,6 +534,7 @@ impl Scope {
                 sent: SmallVec::new(),
                 frees: SmallVec::new(),
                 predecessor: None,
+                idle_since: None,
                 is_alarmed: false,
                 is_held: false,
                 is_moving: false,
@@ -675,8 +682,13 @@ impl Scope {
             }
         }
         self.settle_dirty(cx);
-        if answer.verdict == Verdict::Free {
-            self.handle_free(cx, from, &answer);
+        match answer.verdict {
+            Verdict::Free => self.handle_free(cx, from, &answer),
+            Verdict::Busy => {
+                if let Some(round) = self.round_of(&answer.key) {
+                    round.idle_since = Some(cx.now);
+                }
+            }
         }
     }
 
@@ -695,6 +707,12 @@ impl Scope {
         cx.rtt = if cx.sites.fires(Site::ForgetRtt) { RTT_GUESS } else { (cx.rtt * 7 + rtt) / 8 };
         round.take_free(from.instance, until);
         self.void_claims(cx, key, from.instance);
+        if self.round_of(key).is_some_and(|round| round.idle_since.is_none())
+            && !self.is_claimed_elsewhere(key)
+            && let Some(round) = self.round_of(key)
+        {
+            round.idle_since = Some(cx.now);
+        }
         if matches!(self.children.get(key).map(|child| &child.local), Some(Local::Waiting(_))) {
             if !self.try_to_start(cx, key, false) {
                 self.ask_claimers_last(cx, key);
@@ -741,9 +759,12 @@ impl Scope {
     /// This node is not the owner any more.
     pub(crate) fn stop_waiting(&mut self, cx: &mut Shared, key: &ChildKey) {
         self.end_round(cx, key);
+        let is_desired = self.children.record(key).is_some();
         if let Some(child) = self.children.get_mut(key)
             && matches!(child.local, Local::Waiting(_))
         {
+            let idle_since = child.idle_since().filter(|_| is_desired);
+            cx.stats.orphan_nanos += idle_since.map_or(0, |since| nanos(cx.now.since(since)));
             child.local = Local::Idle;
             self.children.mark_stable(key);
         }

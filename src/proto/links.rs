@@ -459,6 +459,12 @@ impl Links {
         (accepted, self.links.values().map(|link| link.queued_bytes).max().unwrap_or(0))
     }
 
+    /// How many streams were accepted, and how many bytes wait for streams that are not open yet.
+    pub(crate) fn totals(&self) -> (usize, usize) {
+        let (accepted, _fullest) = self.sizes();
+        (accepted, self.links.values().map(|link| link.queued_bytes).sum())
+    }
+
     /// How many standing streams there are, either way.
     pub(crate) fn watching(&self) -> usize {
         self.links.values().filter(|link| link.purpose == Purpose::Watch).count()

@@ -15,6 +15,7 @@ use rand_core::{Rng, SeedableRng};
 use super::hash::fmix64;
 use super::health::Health;
 use super::packet::SWIM_BYTES_MAX;
+use super::probes::Probes;
 use super::timer::Timers;
 use super::wire::{TableEntry, TableState};
 use super::{Identity, InstanceId, Rule, Sabotage, Stats, Time, Wakeup};
@@ -119,6 +120,8 @@ struct Collected {
     rejoined: bool,
     /// At which incarnation this node speaks. foca does not tell, but writes it on each packet.
     incarnation: u16,
+    /// The member that was probed.
+    probed: Option<(Identity, u8)>,
 }
 
 impl foca::Runtime<Identity> for Collected {
@@ -136,6 +139,9 @@ impl foca::Runtime<Identity> for Collected {
     fn send_to(&mut self, to: Identity, data: &[u8]) {
         if let Ok((header, _)) = postcard::take_from_bytes::<foca::Header<Identity>>(data) {
             self.incarnation = header.src_incarnation;
+            if let foca::Message::Ping(number) = header.message {
+                self.probed = Some((to, number));
+            }
         }
         let start = self.bytes.len();
         self.bytes.extend_from_slice(data);
@@ -165,6 +171,7 @@ pub(crate) struct Membership {
     suspects: VecDeque<Suspect>,
     buddy_tick_set: bool,
     health: Health,
+    probes: Probes,
     seeds: Vec<SocketAddr>,
     wants_seeds: bool,
     lonely_interval: Duration,
@@ -206,6 +213,7 @@ impl Membership {
             suspects: VecDeque::new(),
             buddy_tick_set: false,
             health: Health::default(),
+            probes: Probes::default(),
             seeds: Vec::new(),
             wants_seeds: false,
             lonely_interval: settle_timeout.map_or(LONELY_INTERVAL, |timeout| LONELY_INTERVAL.min(timeout / 3)),
@@ -359,10 +367,26 @@ impl Membership {
             return;
         }
         self.nudge_if_meant_for_another_life(now, header.src, header.dst, stats);
+        if let foca::Message::Ack(number) = header.message {
+            self.probes.answered(now, header.src, number, stats);
+        }
         if self.foca.handle_data(packet, &mut self.collected).is_err() {
             stats.swim_errors += 1;
         }
         self.after_call(now, stats);
+    }
+
+    /// Fills in the gauges of membership.
+    pub(crate) fn measure(&self, stats: &mut Stats) {
+        for member in self.foca.iter_membership_state().filter(|member| member.id().instance != self.me().instance) {
+            match member.state() {
+                State::Alive => stats.members_alive += 1,
+                State::Suspect => stats.members_suspected += 1,
+                State::Down => stats.members_remembered_down += 1,
+            }
+        }
+        self.probes.measure(stats);
+        stats.unwell = u64::from(self.health.factor() - 1);
     }
 
     /// A packet for another instance or bump of this address: its sender does not know who lives here now.
@@ -681,6 +705,9 @@ impl Membership {
             self.timers.set(now + after, Wakeup::Swim, Tick::Swim(timer));
         }
         self.collected.timers = timers;
+        if let Some((member, number)) = self.collected.probed.take() {
+            self.probes.sent(now, member, number, stats);
+        }
         if !self.collected.touched.is_empty() {
             let touched = std::mem::take(&mut self.collected.touched);
             self.notice_changes(now, &touched, stats);

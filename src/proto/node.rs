@@ -36,6 +36,7 @@ use crate::info::{Event, Location, MemberInfo, Which};
 
 mod believing;
 mod doubting;
+mod figures;
 mod handshakes;
 mod leaving;
 mod packets;
@@ -302,7 +303,7 @@ impl Node {
         if self.has_left { None } else { earliest.into_iter().flatten().min() }
     }
 
-    /// Counters since the start.
+    /// Counters since the start; the gauges are zero, [`measured`](Self::measured) has them.
     pub fn stats(&self) -> &Stats {
         &self.cx.stats
     }

@@ -17,13 +17,14 @@ use super::placement::Candidate;
 use super::shared::Shared;
 use super::supervision::Local;
 use super::wire::{ScopeMessage, Status};
-use super::{Command, Dot, Identity, InstanceId, Output, RequestId, Rule, RunId, ScopeId, ScopeSetup, Time};
+use super::{Command, Dot, Identity, InstanceId, Output, RequestId, Rule, RunId, ScopeId, ScopeSetup};
 use crate::child::{ChildSpec, Spec};
 use crate::info::{Event, MemberInfo};
 
 mod calls;
 mod children;
 mod exchange;
+mod figures;
 mod listing;
 mod placing;
 mod settling;
@@ -724,9 +725,4 @@ pub(crate) fn member_info(instance: InstanceId, member: &ScopeMember) -> MemberI
         settled: record.settled,
         draining: record.draining,
     }
-}
-
-/// How long something lasted, for the statistics of duplicates.
-pub(crate) fn nanos(from: Time, to: Time) -> u64 {
-    u64::try_from(to.since(from).as_nanos()).unwrap_or(u64::MAX)
 }

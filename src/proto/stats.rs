@@ -1,31 +1,94 @@
-//! What a node counts, by name.
+//! What a node counts and measures, by name: one table each, from which come the struct, its listing and the metrics.
 
-/// Defines the counters once, so that they can also be listed and summed.
-macro_rules! counters {
-    ($($(#[doc = $doc:literal])+ $name:ident,)*) => {
-        /// Counters since the node started. Each refusal of input has one, and so has each event that is too rare to
-        /// be sure that a test has seen it.
+use std::time::Duration;
+
+/// What kind of figure one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FigureKind {
+    /// It only grows while the node lives.
+    Counter,
+    /// It is how something stands just now.
+    Gauge,
+}
+
+/// One figure of a table, with its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Figure {
+    /// The name of its field. What ends in `_nanos` or `_nanos_max` is in nanoseconds.
+    pub name: &'static str,
+    /// The name under which it is published as a metric: its field's, after `haulout_` or `haulout_scope_`.
+    pub metric: &'static str,
+    /// Whether it only grows.
+    pub kind: FigureKind,
+    /// What it says, in a sentence or two.
+    pub help: &'static str,
+    /// How much it is.
+    pub value: u64,
+}
+
+/// Defines figures once, so that they can also be listed, summed and published.
+macro_rules! figures {
+    (
+        $(#[doc = $about:literal])+ $table:ident published as $prefix:literal
+        counters: $($(#[doc = $doc:literal])+ $name:ident,)*
+        gauges: $($(#[doc = $gauge_doc:literal])+ $gauge:ident,)*
+        $(beside: $(#[doc = $beside_doc:literal])+ $beside:ident: $beside_type:ty,)?
+    ) => {
+        $(#[doc = $about])+
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
-        pub struct Stats {
+        pub struct $table {
             $($(#[doc = $doc])+ pub $name: u64,)*
+            $($(#[doc = $gauge_doc])+ pub $gauge: u64,)*
+            $($(#[doc = $beside_doc])+ pub $beside: $beside_type,)?
         }
 
-        impl Stats {
-            /// Every counter with its name, in the order of their declaration.
-            pub fn each(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
-                [$((stringify!($name), self.$name)),*].into_iter()
+        impl $table {
+            /// Every figure with its name and what it says, counters first, in the order of their declaration.
+            pub fn figures(&self) -> impl Iterator<Item = Figure> + use<> {
+                [
+                    $(Figure {
+                        name: stringify!($name),
+                        metric: concat!($prefix, stringify!($name)),
+                        kind: FigureKind::Counter,
+                        help: concat!($($doc),+).trim_ascii(),
+                        value: self.$name,
+                    },)*
+                    $(Figure {
+                        name: stringify!($gauge),
+                        metric: concat!($prefix, stringify!($gauge)),
+                        kind: FigureKind::Gauge,
+                        help: concat!($($gauge_doc),+).trim_ascii(),
+                        value: self.$gauge,
+                    },)*
+                ].into_iter()
             }
 
-            /// Adds the counters of another node, or of another life of this one.
-            pub fn add(&mut self, other: &Stats) {
+            /// Every counter with its name.
+            pub fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+                self.figures().filter(|figure| figure.kind == FigureKind::Counter).map(|it| (it.name, it.value))
+            }
+
+            /// Adds the figures of another node, another life of this one, or another scope. Of a greatest one (its name
+            /// ends in `_max`) the greater is kept.
+            pub fn add(&mut self, other: &$table) {
                 $(self.$name = self.$name.saturating_add(other.$name);)*
+                $(self.$gauge = match stringify!($gauge).ends_with("_max") {
+                    true => self.$gauge.max(other.$gauge),
+                    false => self.$gauge.saturating_add(other.$gauge),
+                };)*
+                $(self.$beside.add(&other.$beside);)?
             }
         }
     };
 }
 
-counters! {
+figures! {
+    /// What a node has counted since it started, and how it stands. Each refusal of input has a counter, and so has each
+    /// event that is too rare to be sure that a test has seen it. Gauges are filled in where somebody asks for them.
+    Stats published as "haulout_"
+    counters:
     /// Datagrams that arrived.
     datagrams_received,
     /// Datagrams that were sent.
@@ -208,17 +271,158 @@ counters! {
     streams_opened,
     /// Streams that this node refused.
     streams_refused,
+    /// Packets of SWIM that arrived. They ride on datagrams, together with messages.
+    swim_packets_received,
+    /// Bytes of these.
+    swim_bytes_received,
+    /// Messages that arrived and tell who lives: questions, signs of life, suspicions, tables of members.
+    liveness_messages_received,
+    /// Bytes of these.
+    liveness_bytes_received,
+    /// Messages that arrived and tell who may start a child: Asks, answers, and what leads or relays them.
+    handover_messages_received,
+    /// Bytes of these.
+    handover_bytes_received,
+    /// Messages that arrived and carry or acknowledge a record, or search for one.
+    record_messages_received,
+    /// Bytes of these, without rumours that were heard before.
+    record_bytes_received,
+    /// Messages that arrived and compare states: roots and the steps of exchanges.
+    exchange_messages_received,
+    /// Bytes of these.
+    exchange_bytes_received,
+    /// Direct probes of SWIM that this node sent.
+    probes_sent,
+    /// Of these, those that the member itself answered.
+    probes_answered,
+    /// For how long children that this node owns did not run, in nanoseconds. What that is precisely is said in
+    /// [`operations`](crate::operations).
+    orphan_nanos,
+    /// Times at which the protocol loop found that a timer was due.
+    wakeups,
+    /// Of these, those at which it was more than 5 ms late.
+    wakeups_late_5ms,
+    /// Of these, those at which it was more than 50 ms late: what waited in the sockets was read before any timer fired.
+    wakeups_late_50ms,
+    /// Of these, those at which it was more than 500 ms late: others were about to give this node up.
+    wakeups_late_500ms,
+    gauges:
+    /// Other members that are active here and not suspected.
+    members_alive,
+    /// Other members that are suspected.
+    members_suspected,
+    /// Members that are remembered as down, for 24 h, so that nothing late revives them.
+    members_remembered_down,
+    /// Scopes that this node has joined.
+    scopes_joined,
+    /// How long SWIM's probes take there and back, smoothed.
+    probe_rtt_nanos,
+    /// The longest so far.
+    probe_rtt_nanos_max,
+    /// How long Asks take there and back, smoothed; longer than probes while many children start.
+    ask_rtt_nanos,
+    /// How unwell this node thinks itself: 0 is well; up to 3 it waits that many times longer still before it accuses.
+    unwell,
+    /// Streams that this node has accepted.
+    streams_accepted,
+    /// Standing streams, by which members watch each other.
+    streams_standing,
+    /// Records that wait to be passed on by gossip.
+    rumours_waiting,
+    /// Children that start or move here now, of `limits.starting_max`.
+    starting_places_taken,
+    /// Bytes that wait to be sent on streams.
+    stream_backlog_bytes,
+    /// Calls and reports of children that wait for the protocol loop.
+    inputs_waiting,
+    /// How late the last timer fired.
+    wakeup_late_nanos,
+    /// How late the latest of all timers fired.
+    wakeup_late_nanos_max,
+    beside:
+    /// The scopes of this node, all together.
+    scopes: ScopeStats,
+}
+
+figures! {
+    /// How one scope stands on one node.
+    ScopeStats published as "haulout_scope_"
+    counters:
+    gauges:
+    /// Live members, this node included.
+    members,
+    /// Of these, those that have the scope's state and may own children.
+    members_settled,
+    /// Children that are desired, wherever they run.
+    children_desired,
+    /// Children that this node owns and for which it collects permissions.
+    children_waiting,
+    /// Children that could start, or be asked for, and wait because `limits.starting_max` start or move here already.
+    children_held,
+    /// Children on this node whose `init` runs.
+    children_starting,
+    /// Children that run on this node.
+    children_running,
+    /// Children on this node that were told to stop.
+    children_stopping,
+    /// Children on this node that failed too often and wait.
+    children_backing_off,
+    /// For how long the child that this node owns and that has not run for longest has not.
+    orphan_nanos_max,
+    /// Records held: desired children, claims and members.
+    records,
+    /// Writers whose serial numbers are remembered.
+    writers_seen,
+    /// Ranges of serial numbers that are remembered of them.
+    ranges_seen,
+    /// Calls that wait for this node to settle.
+    calls_waiting,
+    /// Searches, and records that whoever must act on them has not acknowledged yet.
+    directs_waiting,
+}
+
+impl Stats {
+    /// Counts how late a timer fired.
+    #[cfg(feature = "runtime")]
+    pub(crate) fn note_wakeup(&mut self, late: Duration) {
+        self.wakeups += 1;
+        self.wakeups_late_5ms += u64::from(late > Duration::from_millis(5));
+        self.wakeups_late_50ms += u64::from(late > Duration::from_millis(50));
+        self.wakeups_late_500ms += u64::from(late > Duration::from_millis(500));
+        self.wakeup_late_nanos = nanos(late);
+        self.wakeup_late_nanos_max = self.wakeup_late_nanos_max.max(self.wakeup_late_nanos);
+    }
+}
+
+/// A duration as figures hold it.
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Goal: no figure is forgotten by a sum or a listing. Method: one of each kind, added to another.
     #[test]
-    fn counters_are_listed_by_name_and_summed() {
-        let mut sum = Stats { rejoins: 1, streams_refused: u64::MAX, ..Stats::default() };
-        sum.add(&Stats { rejoins: 2, streams_refused: 2, ..Stats::default() });
-        let listed: Vec<_> = sum.each().filter(|(_, count)| *count > 0).collect();
-        assert_eq!(listed, [("rejoins", 3), ("streams_refused", u64::MAX)]);
+    fn figures_are_listed_by_name_and_summed() {
+        let mut sum = Stats { rejoins: 1, streams_refused: u64::MAX, probe_rtt_nanos_max: 7, ..Stats::default() };
+        sum.add(&Stats { rejoins: 2, streams_refused: 2, probe_rtt_nanos_max: 5, ..Stats::default() });
+        let listed: Vec<_> = sum.figures().filter(|figure| figure.value > 0).map(|it| (it.name, it.value)).collect();
+        assert_eq!(listed, [("rejoins", 3), ("streams_refused", u64::MAX), ("probe_rtt_nanos_max", 7)]);
+        let rejoins = sum.figures().find(|figure| figure.name == "rejoins").expect("it is listed");
+        assert_eq!(rejoins.kind, FigureKind::Counter);
+        assert_eq!(rejoins.help, "New identities of this node, because the others had declared it down.");
+    }
+
+    /// Goal: how late the loop is shows at a glance. Method: wake-ups on time, a little late and far too late.
+    #[cfg(feature = "runtime")]
+    #[test]
+    fn late_wakeups_are_counted_by_how_late_they_were() {
+        let mut stats = Stats::default();
+        [0, 6, 60, 600, 1].into_iter().for_each(|millis| stats.note_wakeup(Duration::from_millis(millis)));
+        let late = [stats.wakeups, stats.wakeups_late_5ms, stats.wakeups_late_50ms, stats.wakeups_late_500ms];
+        assert_eq!(late, [5, 3, 2, 1]);
+        assert_eq!((stats.wakeup_late_nanos, stats.wakeup_late_nanos_max), (1_000_000, 600_000_000));
     }
 }

@@ -10,8 +10,9 @@ use smallvec::SmallVec;
 
 use super::group::{ChildKey, Claim, ClaimState, Desired, Key, Owned, OwnedKey, Record};
 use super::handover::Round;
-use super::scope::{Scope, nanos};
+use super::scope::Scope;
 use super::shared::{Alarm, Shared};
+use super::stats::nanos;
 use super::wire::{ScopeMessage, Verdict};
 use super::{ChildEvent, Dot, Epoch, Identity, InstanceId, Output, Rule, RunId, StartChild, Time, Wakeup};
 use crate::child::{Restart, Spec};
@@ -43,6 +44,15 @@ pub(crate) struct Child {
 impl Child {
     pub(crate) fn idle() -> Self {
         Child { owner: None, local: Local::Idle, is_unstable: false, is_listed: false }
+    }
+
+    /// Since when this node, which owns it, knows of no run of it.
+    pub(crate) fn idle_since(&self) -> Option<Time> {
+        match &self.local {
+            Local::Idle => None,
+            Local::Waiting(round) => round.idle_since,
+            Local::Active(run) => run.idle_since,
+        }
     }
 }
 
@@ -99,6 +109,8 @@ pub(crate) struct Run {
     pub(crate) challenge: Option<Box<Round>>,
     /// Since when another node's run may have been alive beside this one.
     duplicate_since: Option<Time>,
+    /// Since when no run of it is known, until this one is up.
+    idle_since: Option<Time>,
     /// Whether it waits for a place in the budget.
     pub(crate) is_held: bool,
 }
@@ -229,7 +241,8 @@ impl Scope {
             return;
         }
         self.end_round(cx, key);
-        let predecessor = self.round_of(key).and_then(|round| round.predecessor);
+        let (predecessor, idle_since) =
+            self.round_of(key).map_or((None, None), |round| (round.predecessor, round.idle_since));
         let epoch = Epoch { birth, run };
         let run = Run {
             run: RunId(0),
@@ -246,6 +259,7 @@ impl Scope {
             predecessor,
             challenge: None,
             duplicate_since: None,
+            idle_since: idle_since.or(Some(cx.now)),
             is_held: false,
         };
         if let Some(child) = self.children.get_mut(key) {
@@ -301,9 +315,12 @@ impl Scope {
         self.release_claim(cx, key);
         if let Some(since) = run.duplicate_since {
             cx.stats.duplicates_resolved += 1;
-            cx.stats.duplicate_nanos += nanos(since, cx.now);
+            cx.stats.duplicate_nanos += nanos(cx.now.since(since));
             let lasted = cx.now.since(since);
             cx.event(self.id, Event::DuplicateResolved { id: key.id().clone(), lasted });
+        }
+        if let Some(since) = run.idle_since.filter(|_| self.children.record(key).is_some()) {
+            cx.stats.orphan_nanos += nanos(cx.now.since(since));
         }
         self.reconcile(cx, key);
         let is_waiting = self.children.get(key).is_some_and(|child| !matches!(child.local, Local::Idle));
@@ -335,6 +352,7 @@ impl Scope {
             return;
         }
         run.enter(cx, Phase::Running);
+        cx.stats.orphan_nanos += run.idle_since.take().map_or(0, |since| nanos(cx.now.since(since)));
         let epoch = run.epoch;
         if run.challenge.is_none() {
             self.children.mark_stable(key);
@@ -371,6 +389,9 @@ impl Scope {
         let (phase, epoch, restart) = (run.phase, run.epoch, run.spec.restart);
         if let Some(error) = outcome.error() {
             run.last_error = Some(error.clone());
+        }
+        if phase != Phase::Stopping {
+            run.idle_since.get_or_insert(cx.now);
         }
         if phase == Phase::Starting {
             let error = run.last_error.clone().unwrap_or_else(|| Arc::from("ended before it had started"));

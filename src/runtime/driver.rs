@@ -70,8 +70,10 @@ pub(super) struct Driver {
     pending: BTreeMap<RequestId, Pending>,
     /// When waits are given up.
     waits: BTreeSet<(Time, RequestId)>,
-    /// What this side refused, beside the state machine's own counters.
-    refused: Stats,
+    /// What this side counts, beside the state machine's own figures.
+    counted: Stats,
+    #[cfg(feature = "metrics")]
+    metrics: super::metrics::Metrics,
     inputs: Inputs,
     exit: Exit,
 }
@@ -140,8 +142,10 @@ impl Driver {
         tasks: Tasks,
         inputs: Inputs,
     ) -> Self {
-        let name = node.read().name().into();
+        let name: Arc<str> = node.read().name().into();
         Driver {
+            #[cfg(feature = "metrics")]
+            metrics: super::metrics::Metrics::new(name.clone()),
             node,
             name,
             clock,
@@ -154,7 +158,7 @@ impl Driver {
             scopes: BTreeMap::new(),
             pending: BTreeMap::new(),
             waits: BTreeSet::new(),
-            refused: Stats::default(),
+            counted: Stats::default(),
             inputs,
             exit: Exit::default(),
         }
@@ -175,12 +179,17 @@ impl Driver {
             }
             self.take_waiting();
             let now = self.clock.now();
-            if due.is_some_and(|due| now.since(due) >= LATE) {
-                self.catch_up(now).await;
+            if let Some(late) = due.filter(|due| *due <= now).map(|due| now.since(due)) {
+                self.counted.note_wakeup(late);
+                if late >= LATE {
+                    self.catch_up(now).await;
+                }
             }
             self.fire_timers();
             self.flush();
             self.streams.reap();
+            #[cfg(feature = "metrics")]
+            self.publish(now);
         }
         self.streams.finish(FAREWELL, self.inputs.inbox).await;
         Farewells(self.exit.farewells)
@@ -235,7 +244,7 @@ impl Driver {
         let now = self.clock.now();
         let began = now;
         for conn in self.streams.take_broken() {
-            self.refused.refused_limit += 1;
+            self.counted.refused_limit += 1;
             self.node.write().handle_stream(now, conn, StreamEvent::Closed);
         }
         let mut taken = self.take_datagrams(now);
@@ -372,7 +381,7 @@ impl Driver {
                 Some(conn) => self.node.write().handle_stream(now, conn, StreamEvent::Accepted { from }),
                 None => {
                     debug!(%from, "a stream is refused: limits.streams_max are open");
-                    self.refused.streams_refused += 1;
+                    self.counted.streams_refused += 1;
                 }
             },
             Inbound::Connected(conn) if self.streams.is_open(conn) => {
@@ -390,7 +399,7 @@ impl Driver {
                     Ending::Lost(error) => trace!(?conn, %error, "a stream ended"),
                     Ending::Oversized(announced) => {
                         debug!(?conn, announced, "a stream is closed: it announced a frame that is too large");
-                        self.refused.refused_limit += 1;
+                        self.counted.refused_limit += 1;
                     }
                 }
                 if self.streams.ended(conn) {
@@ -415,7 +424,7 @@ impl Driver {
                 trace!(to = %transmit.to, length = transmit.bytes.len(), "datagram sent");
                 if let Err(error) = self.datagrams.try_send_to(transmit.bytes, transmit.to) {
                     trace!(to = %transmit.to, %error, "a datagram could not be sent");
-                    self.refused.datagrams_unsent += 1;
+                    self.counted.datagrams_unsent += 1;
                 }
             }
             loop {
@@ -504,11 +513,24 @@ impl Driver {
         self.exit.leave_at = Some(now + LEAVE_RETRY);
     }
 
+    /// Publishes every figure, once a second at most. An idle node wakes often enough by itself.
+    #[cfg(feature = "metrics")]
+    fn publish(&mut self, now: Time) {
+        if self.metrics.is_due(now) {
+            let scopes = self
+                .scopes
+                .iter()
+                .filter_map(|(id, parts)| Some((parts.name.clone(), self.node.read().measured_scope(*id)?)));
+            let scopes: Vec<_> = scopes.collect();
+            self.metrics.publish(now, &self.stats(), &scopes);
+        }
+    }
+
     fn stats(&self) -> Stats {
-        let mut stats = *self.node.read().stats();
-        stats.refused_limit += self.refused.refused_limit;
-        stats.streams_refused += self.refused.streams_refused;
-        stats.datagrams_unsent += self.refused.datagrams_unsent;
+        let mut stats = self.node.read().measured();
+        stats.add(&self.counted);
+        stats.stream_backlog_bytes += self.streams.backlog_bytes() as u64;
+        stats.inputs_waiting = (self.inputs.calls.len() + self.inputs.reports.len() + self.inputs.inbox.len()) as u64;
         stats
     }
 }

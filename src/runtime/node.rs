@@ -52,7 +52,7 @@ pub(super) enum Call {
     Cancel(RequestId),
     /// Reads what [`View::peek`] could not, because the loop was at work.
     Read(Box<dyn FnOnce(&proto::Node) + Send>),
-    /// The counters.
+    /// The figures.
     Stats(oneshot::Sender<Stats>),
 }
 
@@ -106,7 +106,8 @@ impl Node {
         self.inner.about.instance
     }
 
-    /// Counters since the node started.
+    /// What the node has counted since it started, and how it stands. Costs a walk over the members and over the children
+    /// that are in no stable state, so ask once a second, not for each request.
     ///
     /// # Errors
     /// [`Unavailable::NodeGone`] if it has left.

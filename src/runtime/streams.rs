@@ -197,6 +197,11 @@ impl Streams {
         self.conns.remove(&conn).is_some()
     }
 
+    /// How many bytes wait to be sent, on all streams.
+    pub(super) fn backlog_bytes(&self) -> usize {
+        self.conns.values().map(|conn| conn.backlog_bytes.load(Ordering::Relaxed)).sum()
+    }
+
     /// Streams that [`send`](Self::send) closed since the last look.
     pub(super) fn take_broken(&mut self) -> Vec<ConnId> {
         std::mem::take(&mut self.broken)

@@ -12,7 +12,7 @@ use super::node::{Node, unexpected};
 use crate::child::{ChildId, ChildSpec};
 use crate::error::{SpecError, StartError, TerminateError, Unavailable, UpdateError, WaitError, WhereisError};
 use crate::info::{ChildInfo, Event, Location, MemberInfo, Which};
-use crate::proto::{Command, Page, Reply, ScopeId};
+use crate::proto::{Command, Page, Reply, ScopeId, ScopeStats};
 
 /// How many events of a scope are kept for a receiver that is slow to read them.
 pub(super) const EVENTS_KEPT: usize = 1_024;
@@ -220,6 +220,15 @@ impl Supervisor {
     /// is gone.
     pub fn members(&self) -> watch::Receiver<Vec<MemberInfo>> {
         self.inner.members.clone()
+    }
+
+    /// How the scope stands on this node. Costs a walk over those of its children that are in no stable state.
+    ///
+    /// # Errors
+    /// [`Unavailable::NodeGone`] if the node has left.
+    pub async fn stats(&self) -> Result<ScopeStats, Unavailable> {
+        let scope = self.inner.scope;
+        self.inner.node.read(move |node| node.measured_scope(scope)).await?.ok_or(Unavailable::NodeGone)
     }
 
     /// What happens in the scope on this node, and to its members.

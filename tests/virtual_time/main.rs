@@ -8,6 +8,7 @@ mod chaos;
 mod children;
 mod crashes;
 mod determinism;
+mod figures;
 mod hostile;
 mod leaving;
 mod listings;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Node;
+use super::figures::note_received;
 use crate::proto::outbox::{Batch, encode, encode_sender};
 use crate::proto::packet::{DATAGRAM_BYTES_MAX, OPEN_BYTES_MAX, Packet, Place, Refused};
 use crate::proto::shared::{Alarm, Shared};
@@ -32,6 +33,8 @@ impl Node {
         match self.cx.codec.open(bytes, Place::Datagram, &mut opened) {
             Ok(packet) if self.believes(from, &packet) => {
                 if !packet.swim.is_empty() {
+                    self.cx.stats.swim_packets_received += 1;
+                    self.cx.stats.swim_bytes_received += packet.swim.len() as u64;
                     let (now, sealed_by) = (self.cx.now, packet.stamp.map(|stamp| stamp.life.instance));
                     self.cx.membership.handle_packet(now, packet.swim, sealed_by, &mut self.cx.stats);
                     self.follow_membership();
@@ -92,6 +95,7 @@ impl Node {
                     rest = self.skip_if_heard(&reader, after, len.into());
                 }
                 Ok((message, after)) => {
+                    note_received(&mut self.cx.stats, &message, rest.len() - after.len());
                     rest = after;
                     self.take_message(&mut reader, message, is_stream);
                 }

@@ -148,6 +148,11 @@ impl Children {
         listed
     }
 
+    /// Those that are on the list, stable ones among them; one that went and came back may come twice.
+    pub(crate) fn listed(&self) -> impl Iterator<Item = &Child> {
+        self.listed.iter().filter_map(|key| self.get(key))
+    }
+
     /// Those for which this node collects permissions.
     pub(crate) fn waiting(&mut self) -> Vec<ChildKey> {
         let mut keys = self.unstable();
@@ -157,8 +162,7 @@ impl Children {
 
     /// How many these are.
     pub(crate) fn waiting_len(&self) -> usize {
-        let waits = |key: &&ChildKey| self.get(key).is_some_and(|child| matches!(child.local, Local::Waiting(_)));
-        self.listed.iter().filter(waits).count()
+        self.listed().filter(|child| matches!(child.local, Local::Waiting(_))).count()
     }
 
     /// What users asked for.

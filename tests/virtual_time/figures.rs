@@ -1,0 +1,87 @@
+//! What nodes measure of themselves, beside what can be seen from outside.
+
+use std::time::Duration;
+
+use haulout::ScopeStats;
+use haulout::proto::Stats;
+use haulout_sim::measures::orphans;
+use haulout_sim::{Cluster, NodeIdx, Plan, Range};
+
+use crate::support::*;
+
+fn measured(cluster: &Cluster, node: NodeIdx) -> Stats {
+    cluster.node(node).expect("it lives").measured()
+}
+
+fn all_scopes(cluster: &Cluster) -> ScopeStats {
+    let mut sum = ScopeStats::default();
+    cluster.up().into_iter().for_each(|node| sum.add(&measured(cluster, node).scopes));
+    sum
+}
+
+fn orphan_time(cluster: &Cluster) -> Duration {
+    Duration::from_nanos(cluster.total_stats().orphan_nanos)
+}
+
+/// Goal: gauges show how a node stands. Method: a cluster at rest, where everything is known; then a member is suspected.
+#[test]
+fn gauges_show_how_a_node_stands() {
+    let mut cluster = cluster(1, 3);
+    start_many(&mut cluster, 30);
+    cluster.run_for(secs(10));
+    let sum = all_scopes(&cluster);
+    assert_eq!((sum.children_running, sum.children_desired, sum.members_settled), (30, 90, 9));
+    assert_eq!((sum.children_waiting, sum.children_starting, sum.children_backing_off), (0, 0, 0));
+    let stats = measured(&cluster, A);
+    assert_eq!((stats.members_alive, stats.members_suspected, stats.scopes_joined), (2, 0, 1));
+    assert!(stats.probes_sent >= 5 && stats.probes_answered >= stats.probes_sent - 1, "{stats:?}");
+    let rtt = Duration::from_nanos(stats.probe_rtt_nanos);
+    assert!(rtt > Duration::ZERO && rtt <= ROUND_TRIP, "{rtt:?}");
+    assert!(stats.swim_packets_received > 0 && stats.liveness_messages_received > 0);
+    assert!(stats.handover_messages_received > 0 && stats.record_messages_received > 0);
+    cluster.lose_power(B);
+    cluster.expect(secs(5), "it is suspected", |cluster| measured(cluster, A).members_suspected == 1);
+    cluster.run_for(secs(10));
+    assert_eq!((measured(&cluster, A).members_alive, measured(&cluster, A).members_remembered_down), (1, 1));
+}
+
+/// Goal: orphan-seconds are those that a node can know: from when it knows that nobody runs a child until it runs.
+/// Method: an `init` takes half a second, a stop two. A start and a crash cost the `init`, and no more than what was seen from
+/// outside; a move costs that too, but not the wait for the stop, during which the child runs.
+#[test]
+fn orphan_time_is_counted_from_when_it_is_known_until_the_child_runs() {
+    let mut cluster = cluster(2, 3);
+    let init = millis(500);
+    let plan =
+        Plan { start_delay: Range::millis(500, 500), stop_delay: Range::millis(2_000, 2_000), ..Plan::default() };
+    cluster.children().plan_args(b"child-000", plan);
+    start_many(&mut cluster, 1);
+    let first = orphan_time(&cluster);
+    assert!(first >= init && first < init + millis(100), "{first:?}");
+
+    let crashed = runner(&cluster, "child-000");
+    cluster.crash(crashed);
+    converge_to(&mut cluster, REST, &ids(1));
+    let second = orphan_time(&cluster) - first;
+    let seen: Duration = orphans(cluster.journal(), cluster.history()).iter().sum();
+    assert!(second >= init && second <= init + seen, "{second:?} of {seen:?}");
+
+    let leaving = runner(&cluster, "child-000");
+    let _ = cluster.leave(leaving);
+    cluster.run_for(secs(5));
+    converge_to(&mut cluster, REST, &ids(1));
+    let third = orphan_time(&cluster) - first - second;
+    assert!(third >= init && third < init + millis(150), "{third:?}");
+}
+
+/// Goal: a child that can't be started shows, while that lasts. Method: its `init` always fails; the oldest gap grows.
+#[test]
+fn a_child_that_does_not_come_up_shows_as_the_oldest_orphan() {
+    let mut cluster = cluster(3, 3);
+    cluster.children().plan_args(b"bad", Plan::failing("no database"));
+    let _ = cluster.start(A, spec("bad"));
+    cluster.run_for(secs(20));
+    let oldest = Duration::from_nanos(all_scopes(&cluster).orphan_nanos_max);
+    assert!(oldest > secs(19) && oldest <= secs(20), "{oldest:?}");
+    assert_eq!(all_scopes(&cluster).children_backing_off, 1);
+}
