@@ -8,13 +8,17 @@
 //! May not: read a clock, know who is alive, or decide where anything runs.
 
 pub mod bucket_map;
+pub mod comparison;
+pub mod ranges;
 pub mod records;
 pub mod replica;
 pub mod seen;
 pub mod trie;
 
 pub use bucket_map::BucketMap;
+pub use comparison::Comparison;
+pub use ranges::Ranges;
 pub use records::{ChildKey, Claim, ClaimState, Desired, MemberRecord, Owned, OwnedKey};
 pub use replica::{Key, Merge, Record, Replica, Shelf};
-pub use seen::{Ranges, Seen};
+pub use seen::Seen;
 pub use trie::SumTrie;

@@ -681,6 +681,7 @@ impl Scope {
             .desired
             .seen()
             .writers()
+            .into_iter()
             .filter(|writer| !live.contains(writer) && !startup.contains(writer) && !self.is_active(cx, *writer))
             .collect();
         dead.sort_unstable_by_key(|writer| self.desired.seen().arrival(*writer));

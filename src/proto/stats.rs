@@ -227,7 +227,7 @@ figures! {
     puts_ignored_in_pull,
     /// Pulls that this node completed.
     pulls_completed,
-    /// Of the pulls that this node began, those in which everything that the other one holds had to be listed.
+    /// Of the pulls that others began here, those in which every child that this node holds had to be listed.
     pulls_full,
     /// Pulls that this node gave up.
     pulls_aborted,

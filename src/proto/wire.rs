@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::group::comparison::SeenStep;
 use super::group::replica::{Record, Span};
-use super::group::seen::Bucket;
-use super::group::trie::ARITY;
+use super::group::trie::{ARITY, Sums};
 use super::group::{ChildKey, Desired, MemberRecord, Owned, OwnedKey};
 use super::packet::StreamNonce;
 use super::{Dot, Identity, InstanceId, ScopeId};
@@ -282,18 +282,18 @@ pub enum Status {
 /// The steps of a pull, in order. `p` is asked, `q` asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Exchange {
-    /// q: the sums of what I have seen, and the hash of my active members.
+    /// q: my first sums, and the hash of my active members.
     Pull {
         /// q's name for this pull.
         session: u32,
         /// The hash of q's active members.
         members: u64,
         /// Of the desired children.
-        desired: SeenSums,
+        desired: Opening,
         /// Of what members own.
-        owned: SeenSums,
+        owned: Opening,
     },
-    /// p: what I have seen where the sums differ, and the first sums of my records.
+    /// p: my snapshot is taken, and this is where our sums differ.
     Snap {
         /// q's name for the pull.
         session: u32,
@@ -308,21 +308,19 @@ pub enum Exchange {
     Descend {
         /// q's name for the pull.
         session: u32,
-        /// In the first step: what q has seen, in the buckets that p's Snap named.
-        seen: Option<Box<(Buckets, Buckets)>>,
         /// In the desired children.
-        desired: Step,
+        desired: Turn,
         /// In what members own.
-        owned: Step,
+        owned: Turn,
     },
     /// p: my sums below those of them that differ.
     Deeper {
         /// q's name for the pull.
         session: u32,
         /// In the desired children.
-        desired: Step,
+        desired: Turn,
         /// In what members own.
-        owned: Step,
+        owned: Turn,
     },
     /// q: I have taken the last spans, send more.
     More {
@@ -338,6 +336,8 @@ pub enum Exchange {
         /// Who has gone down at p since the snapshot: p has forgotten what it had seen of them, and what they own is
         /// not listed for that reason alone.
         gone: Vec<InstanceId>,
+        /// The last that is to be said of what p has seen, of the desired children and of what members own.
+        seen: (SeenStep, SeenStep),
         /// Of the desired children.
         desired: Vec<Span<ChildKey, Desired>>,
         /// Of what members own.
@@ -355,36 +355,40 @@ pub enum Exchange {
     },
 }
 
-/// Buckets of writers by index.
-pub type Buckets = Vec<(u32, Bucket)>;
-
-/// The sums of the buckets of a set of seen dots.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SeenSums {
-    /// The level of the trie.
-    pub level: u8,
-    /// One per bucket.
-    pub sums: Vec<u64>,
+/// q's sums below the root, in one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opening {
+    /// Over what q has seen.
+    pub seen: Sums,
+    /// Over its records.
+    pub records: Sums,
 }
 
-/// What p has in one family.
+/// p's answer in one family.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snap {
     /// p's highest birth.
     pub top: u64,
-    /// What p has seen, in the buckets that differ.
-    pub seen: Buckets,
     /// The level at which p lists.
     pub depth: u8,
-    /// The sums below p's root.
-    pub sums: Vec<u64>,
+    /// Where the sums differ.
+    pub turn: Turn,
 }
 
-/// One step down the trie.
+/// What one side says in its turn, in one family.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// Of what it has seen.
+    pub seen: SeenStep,
+    /// Of its records.
+    pub records: Step,
+}
+
+/// One step down the trie of records.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// Nodes that differ, with the sender's sums below each.
-    pub nodes: Vec<(u8, u32, Vec<u64>)>,
+    pub nodes: Vec<(u8, u32, Sums)>,
     /// Nodes that p shall list.
     pub list: Vec<(u8, u32)>,
 }

@@ -2,7 +2,7 @@
 
 use haulout::proto::Sabotage;
 use haulout::proto::group::replica::{Key, Value};
-use haulout::proto::group::{BucketMap, Record, Replica};
+use haulout::proto::group::{BucketMap, Comparison, Record, Replica};
 
 use super::*;
 use crate::random::Random;
@@ -49,6 +49,18 @@ impl Real {
     fn put(&mut self, key: u64, record: Record<Nothing>) {
         self.rules.put(&mut self.shelf, Place(key), record);
     }
+}
+
+/// What the puller knows of what the other one has seen, when that is all.
+fn compared(puller: &Real, peer: &Real) -> Comparison {
+    const ROOM: usize = 1 << 16;
+    let (mut asks, sums) = Comparison::begin(puller.rules.seen().clone());
+    let (mut answers, mut step) = Comparison::answer(peer.rules.seen().clone(), sums, ROOM);
+    while !asks.is_complete() {
+        let back = asks.take(step, ROOM).expect("an honest step");
+        step = answers.take(back, ROOM).expect("an honest step");
+    }
+    asks
 }
 
 /// A pull under way at one node: from whom, and the next key to be listed.
@@ -140,7 +152,7 @@ impl Both {
     }
 
     fn begin_pull(&mut self, node: usize, from: usize) {
-        let (seen, top) = (self.real[from].rules.seen().clone(), self.real[from].rules.top());
+        let (seen, top) = (compared(&self.real[node], &self.real[from]), self.real[from].rules.top());
         self.real[node].rules.open_pull(seen, top);
         let (seen, top) = (self.model[from].seen.clone(), self.model[from].top);
         self.model[node].open_pull(seen, top);
@@ -233,7 +245,7 @@ fn what_the_peer_has_forgotten_since_its_snapshot_is_not_taken_for_removed() {
         let record = writer.rules.write(&mut writer.shelf, Place(0), Nothing).clone();
         peer.put(0, record.clone());
         puller.put(0, record.clone());
-        puller.rules.open_pull(peer.rules.seen().clone(), peer.rules.top());
+        puller.rules.open_pull(compared(&puller, &peer), peer.rules.top());
         peer.rules.forget_writers(&mut peer.shelf, |writer| writer == record.dot.writer);
         if says_so {
             puller.rules.forget_in_pull(&[record.dot.writer]);

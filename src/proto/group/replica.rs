@@ -6,8 +6,9 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
 use super::bucket_map::BucketMap;
+use super::comparison::Comparison;
 use super::seen::Seen;
-use super::trie::{self, SumTrie};
+use super::trie::{self, SumTrie, Sums};
 use crate::proto::hash::fmix64 as mix;
 use crate::proto::{Dot, InstanceId, Rule, Sabotage};
 
@@ -141,10 +142,10 @@ pub struct Span<K, V> {
     pub bodies: Vec<(K, Record<V>)>,
 }
 
-/// A pull that has its snapshot and is not finished.
+/// A pull that has its snapshot, or is being told it, and is not finished.
 #[derive(Clone, Debug)]
 struct OpenPull {
-    seen: Seen,
+    seen: Comparison,
     top: u64,
 }
 
@@ -262,7 +263,7 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
 
     /// R3: takes a record that somebody sent.
     pub fn put(&mut self, shelf: &mut impl Shelf<K, V>, key: K, record: Record<V>) -> Merge<V> {
-        let is_told_by_pull = self.pull.as_ref().is_some_and(|pull| pull.seen.contains(record.dot));
+        let is_told_by_pull = self.pull.as_ref().is_some_and(|pull| pull.seen.may_have_seen(record.dot));
         if is_told_by_pull && !self.sabotage.lacks(Rule::IgnoreWhilePulling) {
             return Merge::Ignored;
         }
@@ -355,10 +356,11 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
         let keys: Vec<K> = shelf.iter().filter(|(_, record)| gone(record.dot.writer)).map(|(key, _)| key).collect();
         let dropped = keys.into_iter().filter_map(|key| self.take(shelf, &key).map(|record| (key, record))).collect();
         // A pull that is open may know a writer that is not known here yet.
-        for seen in std::iter::once(&mut self.seen).chain(self.pull.as_mut().map(|pull| &mut pull.seen)) {
-            let writers: Vec<_> = seen.writers().filter(|&writer| gone(writer)).collect();
-            writers.into_iter().for_each(|writer| seen.forget(writer));
+        if let Some(pull) = &mut self.pull {
+            let known = [self.seen.writers(), pull.seen.theirs().writers()].concat();
+            known.into_iter().filter(|&writer| gone(writer)).for_each(|writer| pull.seen.forget(writer));
         }
+        self.seen.writers().into_iter().filter(|&writer| gone(writer)).for_each(|writer| self.seen.forget(writer));
         dropped
     }
 
@@ -370,15 +372,15 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
     }
 
     /// The sums of the 16 nodes below a node.
-    pub fn sums_below(&self, shelf: &impl Shelf<K, V>, level: u8, index: u32) -> Vec<u64> {
+    pub fn sums_below(&self, shelf: &impl Shelf<K, V>, level: u8, index: u32) -> Sums {
         let below = usize::from(level) + 1;
         let first = index as usize * trie::ARITY;
         if let Some(sums) = self.trie.level(below) {
-            return sums[first..first + trie::ARITY].to_vec();
+            return Sums(std::array::from_fn(|branch| sums[first + branch]));
         }
-        let mut sums = vec![0u64; trie::ARITY];
+        let mut sums = Sums::default();
         for (key, record) in within(shelf, trie::span(level, index)) {
-            let sum = &mut sums[trie::index_at(below, key.position()) - first];
+            let sum = &mut sums.0[trie::index_at(below, key.position()) - first];
             *sum = sum.wrapping_add(hash(&key, record.dot));
         }
         sums
@@ -411,12 +413,18 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
         span
     }
 
-    /// R5, step 1: the snapshot of the peer is known; from now on direct puts of what it has seen are ignored.
-    pub fn open_pull(&mut self, seen: Seen, top: u64) {
+    /// R5, step 1: the peer has taken its snapshot; from now on direct puts of what it has seen, or may have seen as far
+    /// as it has told, are ignored.
+    pub fn open_pull(&mut self, seen: Comparison, top: u64) {
         if self.sabotage.lacks(Rule::AdoptAtEnd) {
-            self.seen.union(&seen);
+            self.seen.union(seen.theirs());
         }
         self.pull = Some(OpenPull { seen, top });
+    }
+
+    /// The comparison of the pull that is open.
+    pub fn comparison(&mut self) -> Option<&mut Comparison> {
+        self.pull.as_mut().map(|pull| &mut pull.seen)
     }
 
     /// R5, step 4: takes what the peer told of a span. Returns what was dropped, and the keys that changed with what
@@ -439,7 +447,7 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
         let mut listed: Vec<(&K, Dot)> = span.listed.iter().map(|(key, dot, _)| (key, *dot)).collect();
         listed.sort_unstable();
         let gone: Vec<K> = within(shelf, span.positions)
-            .filter(|(key, record)| listed.binary_search(&(key, record.dot)).is_err() && pull.seen.contains(record.dot))
+            .filter(|(key, record)| listed.binary_search(&(key, record.dot)).is_err() && pull.seen.theirs().contains(record.dot))
             .filter(|_| !self.sabotage.lacks(Rule::ExchangeRemoves))
             .map(|(key, _)| key)
             .collect();
@@ -472,7 +480,7 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
     /// R5, step 5: everything was told; what the peer had seen is seen here too.
     pub fn finish_pull(&mut self) {
         if let Some(pull) = self.pull.take() {
-            self.seen.union(&pull.seen);
+            self.seen.union(pull.seen.theirs());
             self.note_top(pull.top);
         }
     }

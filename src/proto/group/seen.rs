@@ -1,356 +1,306 @@
 //! Which dots a node has ever seen: per writer a few ranges of serial numbers.
+//!
+//! The writers are the leaves of a 16-ary trie by the hash of their number, with a sum over everything below in each of
+//! its nodes: two sets are compared as two sets of records are (`trie.rs`). Copies share what does not change, so that a
+//! snapshot costs nothing however many writers there are.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use serde::de::Error;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-use super::trie::{self, SumTrie};
+use super::ranges::Ranges;
+use super::trie::{self, ARITY, BITS};
 use crate::proto::hash::fmix64 as mix;
 use crate::proto::{Dot, InstanceId};
 
-/// Disjoint, non-adjacent inclusive ranges of serial numbers.
-///
-/// Nearly always there is one, which is kept inline. While a bulk arrives by several ways there may be as many as
-/// records, so that every operation costs the logarithm of their number at most.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ranges {
-    /// The lowest.
-    head: Option<(u64, u64)>,
-    /// The others, by their first number.
-    rest: BTreeMap<u64, u64>,
-    /// A sum over all of them, for hashing.
-    sum: u64,
-}
-
-fn range_hash((first, last): (u64, u64)) -> u64 {
-    mix(mix(first).wrapping_add(last))
-}
-
-impl Ranges {
-    /// Whether `n` is in one of them.
-    pub fn contains(&self, n: u64) -> bool {
-        self.before(n).is_some_and(|(_, last)| last >= n)
-    }
-
-    /// Adds `n`; says whether it was new.
-    pub fn insert(&mut self, n: u64) -> bool {
-        self.insert_range(n, n)
-    }
-
-    /// Adds all of `other`; says whether anything was new.
-    pub fn union(&mut self, other: &Ranges) -> bool {
-        other.iter().fold(false, |grew, (first, last)| self.insert_range(first, last) | grew)
-    }
-
-    fn insert_range(&mut self, mut first: u64, mut last: u64) -> bool {
-        // Nearly always the next number of a writer follows the one range that there is.
-        if let Some((start, end)) = self.head.filter(|_| self.rest.is_empty())
-            && (start..=end.saturating_add(1)).contains(&first)
-        {
-            if last <= end {
-                return false;
-            }
-            self.sum = range_hash((start, last));
-            self.head = Some((start, last));
-            return true;
-        }
-        if self.before(first).is_some_and(|(_, end)| end >= last) {
-            return false;
-        }
-        if let Some((start, end)) = self.before(first)
-            && end.checked_add(1).is_none_or(|next| next >= first)
-        {
-            self.take(start);
-            first = start;
-            last = last.max(end);
-        }
-        while let Some((start, end)) = self.after(first)
-            && last.checked_add(1).is_none_or(|next| next >= start)
-        {
-            self.take(start);
-            last = last.max(end);
-        }
-        self.put(first, last);
-        true
-    }
-
-    /// The last range that begins at `n` or before.
-    fn before(&self, n: u64) -> Option<(u64, u64)> {
-        if self.rest.is_empty() {
-            return self.head.filter(|(first, _)| *first <= n);
-        }
-        let rest = self.rest.range(..=n).next_back().map(|(&first, &last)| (first, last));
-        rest.or(self.head.filter(|(first, _)| *first <= n))
-    }
-
-    /// The first range that begins after `n`.
-    fn after(&self, n: u64) -> Option<(u64, u64)> {
-        let head = self.head.filter(|(first, _)| *first > n);
-        head.or_else(|| self.rest.range(n.checked_add(1)?..).next().map(|(&first, &last)| (first, last)))
-    }
-
-    fn take(&mut self, first: u64) {
-        let taken = match self.head {
-            Some(head) if head.0 == first => {
-                self.head = self.rest.pop_first();
-                Some(head)
-            }
-            _ => self.rest.remove(&first).map(|last| (first, last)),
-        };
-        self.sum = self.sum.wrapping_sub(taken.map_or(0, range_hash));
-    }
-
-    fn put(&mut self, first: u64, last: u64) {
-        self.sum = self.sum.wrapping_add(range_hash((first, last)));
-        match self.head {
-            None => self.head = Some((first, last)),
-            Some(head) if first < head.0 => {
-                self.rest.insert(head.0, head.1);
-                self.head = Some((first, last));
-            }
-            Some(_) => {
-                self.rest.insert(first, last);
-            }
-        }
-    }
-
-    /// The ranges in order.
-    pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.head.into_iter().chain(self.rest.iter().map(|(&first, &last)| (first, last)))
-    }
-
-    /// The number of ranges.
-    pub fn len(&self) -> usize {
-        usize::from(self.head.is_some()) + self.rest.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.head.is_none()
-    }
-
-    /// The greatest number in them.
-    pub fn last(&self) -> Option<u64> {
-        self.rest.last_key_value().map(|(_, &last)| last).or(self.head.map(|head| head.1))
-    }
-
-    fn hash(&self, writer: InstanceId) -> u64 {
-        mix(mix(writer.get() ^ 0x5eed_5eed_5eed_5eed).wrapping_add(self.sum))
-    }
-}
-
-impl Serialize for Ranges {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.iter().collect::<Vec<_>>())
-    }
-}
-
-impl<'de> Deserialize<'de> for Ranges {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let listed = Vec::<(u64, u64)>::deserialize(deserializer)?;
-        let ordered = listed.windows(2).all(|pair| pair[0].1.checked_add(1).is_some_and(|next| next < pair[1].0));
-        if !ordered || listed.iter().any(|(first, last)| first > last) {
-            return Err(D::Error::custom("ranges that are not in order"));
-        }
-        let mut ranges = Ranges::default();
-        listed.into_iter().for_each(|(first, last)| ranges.put(first, last));
-        Ok(ranges)
-    }
-}
+/// Writers in one leaf, at most, above the deepest level.
+const LEAF_MAX: usize = 16;
+/// Nodes with fewer writers below become a leaf again: not as soon as they have room in one, or a writer that comes and
+/// goes would split and join it every time.
+const LEAF_AGAIN: usize = LEAF_MAX / 2;
+/// The level at which positions end.
+const LEVEL_MAX: usize = 64 / BITS as usize;
 
 /// The dots that a node has ever held or knows to be removed.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
-    writers: BTreeMap<InstanceId, Ranges>,
-    trie: SumTrie,
-    /// The how-manieth writer each was, for forgetting the oldest first.
-    arrivals: BTreeMap<InstanceId, u64>,
-    arrived: u64,
+    root: Arc<Node>,
+    /// How often anything changed, for telling in which order writers were heard of.
+    changes: u64,
 }
 
-/// Writers of one bucket (a node of the trie), with their ranges.
-pub type Bucket = Vec<(InstanceId, Ranges)>;
+#[derive(Clone, Debug, Default)]
+struct Node {
+    /// The sum of the hashes of all writers below.
+    sum: u64,
+    writers: usize,
+    below: Below,
+}
 
-fn position(writer: InstanceId) -> u64 {
+#[derive(Clone, Debug)]
+enum Below {
+    /// By writer.
+    Leaf(Vec<Entry>),
+    Inner(Box<[Arc<Node>; ARITY]>),
+}
+
+impl Default for Below {
+    fn default() -> Self {
+        Below::Leaf(Vec::new())
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    writer: InstanceId,
+    ranges: Ranges,
+    /// The how-manieth change brought it, for forgetting the oldest first.
+    arrival: u64,
+}
+
+/// The place of a writer in the trie.
+pub(super) fn position(writer: InstanceId) -> u64 {
     mix(writer.get())
 }
 
+/// Which child of a node of `level` leads to `position`.
+fn branch(level: usize, position: u64) -> usize {
+    trie::index_at(level + 1, position) % ARITY
+}
+
+impl Node {
+    /// The entry of a writer below this node of `level`.
+    fn find(&self, mut level: usize, writer: InstanceId) -> Option<&Entry> {
+        let mut node = self;
+        while let Below::Inner(nodes) = &node.below {
+            node = &nodes[branch(level, position(writer))];
+            level += 1;
+        }
+        let Below::Leaf(entries) = &node.below else { return None };
+        entries.binary_search_by_key(&writer, |entry| entry.writer).ok().map(|at| &entries[at])
+    }
+
+    /// Changes what is known of a writer, which gets this arrival if it is new, and is left out if nothing of it remains.
+    fn change(&mut self, level: usize, writer: InstanceId, arrival: u64, change: impl FnOnce(&mut Ranges)) {
+        let (sum, writers) = (self.sum, self.writers);
+        match &mut self.below {
+            Below::Inner(nodes) => {
+                let node = Arc::make_mut(&mut nodes[branch(level, position(writer))]);
+                let (below, count) = (node.sum, node.writers);
+                node.change(level + 1, writer, arrival, change);
+                self.sum = sum.wrapping_sub(below).wrapping_add(node.sum);
+                self.writers = writers - count + node.writers;
+            }
+            Below::Leaf(entries) => {
+                let found = entries.binary_search_by_key(&writer, |entry| entry.writer);
+                let at = found.unwrap_or_else(|at| {
+                    // There are many leaves, and a writer comes rarely.
+                    entries.reserve_exact(1);
+                    entries.insert(at, Entry { writer, ranges: Ranges::default(), arrival });
+                    at
+                });
+                let ranges = &mut entries[at].ranges;
+                let before = ranges.hash(writer);
+                change(ranges);
+                self.sum = sum.wrapping_sub(before).wrapping_add(ranges.hash(writer));
+                if ranges.is_empty() {
+                    entries.remove(at);
+                }
+                self.writers = entries.len();
+            }
+        }
+        self.reshape(level);
+    }
+
+    /// Splits a leaf that is too large, and joins nodes that have little below.
+    fn reshape(&mut self, level: usize) {
+        match &self.below {
+            Below::Leaf(entries) if entries.len() > LEAF_MAX && level < LEVEL_MAX => {
+                let mut nodes: [Node; ARITY] = Default::default();
+                let Below::Leaf(entries) = std::mem::take(&mut self.below) else { return };
+                for entry in entries {
+                    let node = &mut nodes[branch(level, position(entry.writer))];
+                    node.sum = node.sum.wrapping_add(entry.ranges.hash(entry.writer));
+                    node.writers += 1;
+                    if let Below::Leaf(entries) = &mut node.below {
+                        entries.reserve_exact(1);
+                        entries.push(entry);
+                    }
+                }
+                nodes.iter_mut().for_each(|node| node.reshape(level + 1));
+                self.below = Below::Inner(Box::new(nodes.map(Arc::new)));
+            }
+            Below::Inner(_) if self.writers < LEAF_AGAIN => {
+                let mut entries: Vec<Entry> = Vec::with_capacity(self.writers);
+                self.visit(&mut |entry| entries.push(entry.clone()));
+                entries.sort_unstable_by_key(|entry| entry.writer);
+                self.below = Below::Leaf(entries);
+            }
+            _ => {}
+        }
+    }
+
+    fn visit<'a>(&'a self, see: &mut impl FnMut(&'a Entry)) {
+        match &self.below {
+            Below::Leaf(entries) => entries.iter().for_each(see),
+            Below::Inner(nodes) => nodes.iter().for_each(|node| node.visit(see)),
+        }
+    }
+
+    /// The entries of `other` that are different here. What is shared, or has equal sums, is not looked at.
+    fn differing<'a>(&self, level: usize, other: &'a Node, found: &mut Vec<&'a Entry>) {
+        if std::ptr::eq(self, other) || self.sum == other.sum {
+            return;
+        }
+        if let (Below::Inner(mine), Below::Inner(others)) = (&self.below, &other.below) {
+            return mine.iter().zip(others.iter()).for_each(|(mine, other)| mine.differing(level + 1, other, found));
+        }
+        other.visit(&mut |entry| {
+            if self.find(level, entry.writer).is_none_or(|mine| mine.ranges != entry.ranges) {
+                found.push(entry);
+            }
+        });
+    }
+}
+
 impl Seen {
+    fn find(&self, writer: InstanceId) -> Option<&Entry> {
+        self.root.find(0, writer)
+    }
+
+    /// What was seen of a writer, if anything.
+    pub fn of(&self, writer: InstanceId) -> Option<&Ranges> {
+        self.find(writer).map(|entry| &entry.ranges)
+    }
+
     /// Whether the dot was ever seen.
     pub fn contains(&self, dot: Dot) -> bool {
-        self.writers.get(&dot.writer).is_some_and(|ranges| ranges.contains(dot.n))
+        self.of(dot.writer).is_some_and(|ranges| ranges.contains(dot.n))
     }
 
     /// Adds a dot; says whether it was new.
     pub fn insert(&mut self, dot: Dot) -> bool {
-        let Some(ranges) = self.writers.get_mut(&dot.writer) else {
-            return self.change(dot.writer, |ranges| ranges.insert(dot.n));
-        };
-        let before = ranges.hash(dot.writer);
-        if !ranges.insert(dot.n) {
-            return false;
+        let is_new = !self.contains(dot);
+        if is_new {
+            self.change(dot.writer, |ranges| {
+                ranges.insert(dot.n);
+            });
         }
-        self.trie.add(position(dot.writer), ranges.hash(dot.writer).wrapping_sub(before));
-        true
+        is_new
     }
 
-    /// Adds everything that `other` has; says whether anything was new.
-    pub fn union(&mut self, other: &Seen) -> bool {
-        let mut grew = false;
-        let level = self.depth().min(other.depth());
-        for (&writer, ranges) in &other.writers {
-            // What the sums tell to be equal is not looked at.
-            let bucket = trie::index_at(level, position(writer));
-            let sum = |seen: &Seen| seen.trie.level(level).map(|sums| sums[bucket]);
-            if sum(self) != sum(other) && self.writers.get(&writer) != Some(ranges) {
-                grew |= self.change(writer, |mine| mine.union(ranges));
-            }
-        }
-        grew
-    }
-
-    /// Forgets a writer.
-    pub fn forget(&mut self, writer: InstanceId) {
-        self.arrivals.remove(&writer);
-        if let Some(ranges) = self.writers.remove(&writer) {
-            self.trie.remove(position(writer), ranges.hash(writer));
-            self.trie.shrink(self.writers.len());
-        }
-    }
-
-    /// Replaces what is known of a writer, for building the view of a peer.
-    pub fn set(&mut self, writer: InstanceId, ranges: Ranges) {
-        self.forget(writer);
-        if !ranges.is_empty() {
-            self.change(writer, |mine| {
-                *mine = ranges;
-                true
+    /// Adds everything that `other` has.
+    pub fn union(&mut self, other: &Seen) {
+        let mut differing = Vec::new();
+        self.root.differing(0, &other.root, &mut differing);
+        for entry in differing {
+            self.change(entry.writer, |mine| {
+                mine.union(&entry.ranges);
             });
         }
     }
 
+    /// Forgets a writer.
+    pub fn forget(&mut self, writer: InstanceId) {
+        self.set(writer, Ranges::default());
+    }
+
+    /// Replaces what is known of a writer.
+    pub fn set(&mut self, writer: InstanceId, ranges: Ranges) {
+        if self.of(writer).unwrap_or(&Ranges::default()) != &ranges {
+            self.change(writer, |mine| *mine = ranges);
+        }
+    }
+
+    fn change(&mut self, writer: InstanceId, change: impl FnOnce(&mut Ranges)) {
+        self.changes += 1;
+        Arc::make_mut(&mut self.root).change(0, writer, self.changes, change);
+    }
+
     /// The highest serial number known of a writer, 0 if none.
     pub fn last(&self, writer: InstanceId) -> u64 {
-        self.writers.get(&writer).and_then(Ranges::last).unwrap_or(0)
+        self.of(writer).and_then(Ranges::last).unwrap_or(0)
     }
 
-    /// The how-manieth writer this one was that was heard of.
+    /// A number that is lower the earlier this writer was first heard of; 0 if it never was.
     pub fn arrival(&self, writer: InstanceId) -> u64 {
-        self.arrivals.get(&writer).copied().unwrap_or(0)
+        self.find(writer).map_or(0, |entry| entry.arrival)
     }
 
-    /// Every writer, in order.
-    pub fn writers(&self) -> impl Iterator<Item = InstanceId> + '_ {
-        self.writers.keys().copied()
+    /// Every writer, in the same order wherever the same writers are known.
+    pub fn writers(&self) -> Vec<InstanceId> {
+        self.within(0, 0).into_iter().map(|(writer, _)| writer).collect()
     }
 
     /// The number of writers.
     pub fn len(&self) -> usize {
-        self.writers.len()
+        self.root.writers
     }
 
     /// Whether nothing was ever seen.
     pub fn is_empty(&self) -> bool {
-        self.writers.is_empty()
+        self.len() == 0
     }
 
     /// The number of ranges over all writers.
     pub fn ranges(&self) -> usize {
-        self.writers.values().map(Ranges::len).sum()
+        self.within(0, 0).into_iter().map(|(_, ranges)| ranges.len()).sum()
     }
 
     /// A hash over everything.
     pub fn root(&self) -> u64 {
-        self.trie.root()
+        self.root.sum
     }
 
-    /// The level at which a bucket holds about 16 writers.
-    pub fn depth(&self) -> usize {
-        self.trie.depth()
-    }
-
-    /// The sums of all buckets of a level.
-    pub fn sums(&self, level: usize) -> Vec<u64> {
-        if let Some(sums) = self.trie.level(level) {
-            return sums.to_vec();
+    /// The lowest node that has all below the node `index` of `level` below it, and its level.
+    fn above(&self, level: u8, index: u32) -> (usize, &Node) {
+        let (first, _) = trie::span(level, index);
+        let (mut node, mut above): (&Node, usize) = (&self.root, 0);
+        while above < usize::from(level)
+            && let Below::Inner(nodes) = &node.below
+        {
+            node = &nodes[branch(above, first)];
+            above += 1;
         }
-        let mut sums = vec![0u64; trie::ARITY.pow(level as u32)];
-        for (&writer, ranges) in &self.writers {
-            let sum = &mut sums[trie::index_at(level, position(writer))];
+        (above, node)
+    }
+
+    /// The number of writers below a node.
+    pub fn count(&self, level: u8, index: u32) -> usize {
+        let (above, node) = self.above(level, index);
+        if above == usize::from(level) { node.writers } else { self.within(level, index).len() }
+    }
+
+    /// The sums of the 16 nodes below a node.
+    pub fn sums_below(&self, level: u8, index: u32) -> trie::Sums {
+        let (above, node) = self.above(level, index);
+        if let Below::Inner(nodes) = &node.below
+            && above == usize::from(level)
+        {
+            return trie::Sums(std::array::from_fn(|branch| nodes[branch].sum));
+        }
+        let mut sums = trie::Sums::default();
+        for (writer, ranges) in self.within(level, index) {
+            let sum = &mut sums.0[branch(level.into(), position(writer))];
             *sum = sum.wrapping_add(ranges.hash(writer));
         }
         sums
     }
 
-    /// The buckets of a level whose sums differ from `theirs`, with their content, in one pass over the writers.
-    pub fn differing(&self, level: usize, theirs: &[u64]) -> BTreeMap<u32, Bucket> {
-        let mut differing: BTreeMap<u32, Bucket> = BTreeMap::new();
-        for (index, (mine, theirs)) in self.sums(level).iter().zip(theirs).enumerate() {
-            if mine != theirs {
-                differing.insert(index as u32, Bucket::new());
+    /// What was seen of the writers below a node.
+    pub fn within(&self, level: u8, index: u32) -> Vec<(InstanceId, &Ranges)> {
+        let (_, node) = self.above(level, index);
+        let mut within = Vec::new();
+        node.visit(&mut |entry| {
+            if trie::index_at(level.into(), position(entry.writer)) == index as usize {
+                within.push((entry.writer, &entry.ranges));
             }
-        }
-        self.fill(level, &mut differing);
-        differing
-    }
-
-    /// Fills each named bucket of a level with its writers.
-    pub fn fill(&self, level: usize, buckets: &mut BTreeMap<u32, Bucket>) {
-        if buckets.is_empty() {
-            return;
-        }
-        for (&writer, ranges) in &self.writers {
-            if let Some(bucket) = buckets.get_mut(&(trie::index_at(level, position(writer)) as u32)) {
-                bucket.push((writer, ranges.clone()));
-            }
-        }
-    }
-
-    /// Replaces whole buckets by what a peer says of them; `keep` says of which writers it may speak.
-    pub fn replace(&mut self, level: usize, buckets: &BTreeMap<u32, Bucket>, keep: impl Fn(InstanceId) -> bool) {
-        // Most of what is in a bucket that differs does not differ itself.
-        let mut told: Vec<_> = buckets.values().flatten().filter(|(writer, _)| keep(*writer)).collect();
-        told.sort_by_key(|(writer, _)| *writer);
-        let stale: Vec<_> = self
-            .writers
-            .keys()
-            .copied()
-            .filter(|&writer| buckets.contains_key(&(trie::index_at(level, position(writer)) as u32)))
-            .filter(|writer| told.binary_search_by_key(writer, |(told, _)| *told).is_err())
-            .collect();
-        for writer in stale {
-            self.forget(writer);
-        }
-        for (writer, ranges) in told {
-            if self.writers.get(writer) != Some(ranges) {
-                self.set(*writer, ranges.clone());
-            }
-        }
-    }
-
-    fn change(&mut self, writer: InstanceId, change: impl FnOnce(&mut Ranges) -> bool) -> bool {
-        let ranges = self.writers.entry(writer).or_default();
-        let was_empty = ranges.is_empty();
-        let before = if was_empty { 0 } else { ranges.hash(writer) };
-        if was_empty {
-            self.arrived += 1;
-            self.arrivals.insert(writer, self.arrived);
-        }
-        let changed = change(ranges);
-        let after = ranges.hash(writer);
-        self.trie.add(position(writer), after.wrapping_sub(before));
-        if was_empty && self.trie.is_crowded(self.writers.len()) {
-            let writers = &self.writers;
-            self.trie.grow(writers.iter().map(|(&writer, ranges)| (position(writer), ranges.hash(writer))));
-        }
-        changed
+        });
+        within
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::BTreeMap;
 
     use super::*;
 
@@ -358,78 +308,47 @@ mod tests {
         Dot { writer: InstanceId::new(writer), n }
     }
 
-    /// Goal: ranges behave as a set of numbers. Method: pseudo-random inserts compared with a `BTreeSet`.
+    /// Goal: equal content gives equal roots and sums in whatever order it came and whatever was forgotten in between, and
+    /// copies keep what they had. Method: two sets in opposite orders, past the sizes at which nodes split and join.
     #[test]
-    fn ranges_are_a_set() {
-        for round in 0..200u64 {
-            let mut ranges = Ranges::default();
-            let mut model = BTreeSet::new();
-            for step in 0..60u64 {
-                let n = mix(round * 1_000 + step) % 40 + 1;
-                assert_eq!(ranges.insert(n), model.insert(n));
-            }
-            for n in 0..45 {
-                assert_eq!(ranges.contains(n), model.contains(&n), "{ranges:?} {n}");
-            }
-        }
-    }
-
-    /// Goal: a union holds exactly what either side holds, and says truthfully whether it grew. Method: as above.
-    #[test]
-    fn union_is_a_set_union() {
-        for round in 0..200u64 {
-            let pick = |side: u64| {
-                let mut ranges = Ranges::default();
-                for step in 0..12 {
-                    ranges.insert(mix(round * 7_919 + side * 131 + step) % 30);
-                }
-                ranges
-            };
-            let (mut left, right) = (pick(0), pick(1));
-            let before = left.clone();
-            assert_eq!(left.union(&right), left != before);
-            for n in 0..32 {
-                assert_eq!(left.contains(n), before.contains(n) || right.contains(n));
-            }
-        }
-    }
-
-    /// Goal: equal content gives equal roots in whatever order it came, and buckets carry a difference across.
-    /// Method: two sets built in opposite orders; then one writer differs and its bucket is replaced.
-    #[test]
-    fn roots_and_buckets_follow_the_content() {
+    fn roots_and_sums_follow_the_content() {
         let (mut left, mut right) = (Seen::default(), Seen::default());
-        for writer in 0..300 {
+        for writer in 0..600 {
             for n in 1..4 {
                 left.insert(dot(writer, n));
-                right.insert(dot(299 - writer, 4 - n));
+                right.insert(dot(599 - writer, 4 - n));
             }
         }
         assert_eq!(left.root(), right.root());
-        assert_eq!(left.sums(3), right.sums(3));
-        left.insert(dot(17, 9));
-        let level = right.depth();
-        let differing = left.differing(level, &right.sums(level));
-        assert_eq!(differing.len(), 1);
-        right.replace(level, &differing, |_| true);
-        assert_eq!(left.root(), right.root());
-        assert!(right.contains(dot(17, 9)));
-        left.forget(InstanceId::new(17));
-        assert!(!left.contains(dot(17, 1)));
+        let (full, root) = (left.clone(), left.root());
+        (5..600).for_each(|writer| left.forget(InstanceId::new(writer)));
+        assert_eq!((left.len(), full.len(), full.root()), (5, 600, root));
+        assert_eq!(left.writers().len(), 5);
+        (300..600).for_each(|writer| right.forget(InstanceId::new(writer)));
+        left.union(&right);
+        assert_eq!((left.root(), left.sums_below(0, 0)), (right.root(), right.sums_below(0, 0)));
+        assert_eq!(left.sums_below(2, 77), right.sums_below(2, 77));
+        assert!(left.contains(dot(299, 3)) && !left.contains(dot(300, 1)) && full.contains(dot(300, 1)));
     }
 
-    /// Goal: hostile ranges are refused, honest ones survive the wire. Method: reversed, overlapping and adjacent ones,
-    /// then a round trip.
+    /// Goal: sums on every level are those of the writers below, whether nodes or leaves stand there. Method: add up what
+    /// `within` lists.
     #[test]
-    fn malformed_ranges_are_refused() {
-        for bad in [vec![(5, 4)], vec![(1, 3), (3, 5)], vec![(1, 2), (3, 4)], vec![(1, u64::MAX), (2, 3)]] {
-            let bytes = postcard::to_allocvec(&bad).unwrap();
-            assert!(postcard::from_bytes::<Ranges>(&bytes).is_err(), "{bad:?}");
+    fn sums_add_up_on_every_level() {
+        let mut seen = Seen::default();
+        (0..400).for_each(|writer| assert!(seen.insert(dot(writer, writer))));
+        for level in 0..4u8 {
+            let mut sums = BTreeMap::new();
+            for (writer, ranges) in seen.within(0, 0) {
+                let sum = sums.entry(trie::index_at(level as usize + 1, position(writer))).or_insert(0u64);
+                *sum = sum.wrapping_add(ranges.hash(writer));
+            }
+            for index in 0..16u32.pow(level.into()) {
+                for (branch, sum) in seen.sums_below(level, index).0.into_iter().enumerate() {
+                    let below = index as usize * ARITY + branch;
+                    assert_eq!(sum, sums.get(&below).copied().unwrap_or(0), "level {level}, {below}");
+                }
+            }
         }
-        let mut honest = Ranges::default();
-        [9, 1, 2, 5, u64::MAX, 4].iter().for_each(|&n| assert!(honest.insert(n)));
-        assert_eq!(honest.iter().collect::<Vec<_>>(), [(1, 2), (4, 5), (9, 9), (u64::MAX, u64::MAX)]);
-        let bytes = postcard::to_allocvec(&honest).unwrap();
-        assert_eq!(postcard::from_bytes::<Ranges>(&bytes).unwrap(), honest);
     }
 }

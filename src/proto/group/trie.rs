@@ -3,12 +3,17 @@
 //! Each record adds a hash to the sums of the nodes above its position; equal sums mean equal content, up to a
 //! collision of 64 bits. The depth follows the number of records, so that a leaf covers about 16 of them.
 
+use std::fmt;
+
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// Children of a node.
 pub const ARITY: usize = 16;
 /// Bits of a position that one level consumes.
-const BITS: u32 = 4;
+pub(super) const BITS: u32 = 4;
 /// The deepest trie: 16^5 leaves are enough for 16 million records.
-const DEPTH_MAX: usize = 5;
+pub const DEPTH_MAX: usize = 5;
 /// Records per leaf above which the trie grows by a level.
 const LEAF_LOAD: usize = 16;
 
@@ -43,6 +48,62 @@ pub fn is_node(level: u8, index: u32) -> bool {
 /// The index of the node of `level` above `position`.
 pub fn index_at(level: usize, position: u64) -> usize {
     if level == 0 { 0 } else { (position >> (64 - BITS * level as u32)) as usize }
+}
+
+/// The sums of the 16 nodes below a node. On the wire those that are 0 cost a bit each, the others eight bytes: a varint
+/// of a hash would be longer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sums(pub [u64; ARITY]);
+
+/// Which sums are not 0.
+type Present = u16;
+
+impl Sums {
+    /// How many of them are not 0.
+    pub fn present(&self) -> usize {
+        self.0.iter().filter(|sum| **sum != 0).count()
+    }
+}
+
+impl Serialize for Sums {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut bytes = vec![0; size_of::<Present>()];
+        let mut present: Present = 0;
+        for (index, sum) in self.0.iter().enumerate().filter(|(_, sum)| **sum != 0) {
+            present |= 1 << index;
+            bytes.extend_from_slice(&sum.to_le_bytes());
+        }
+        bytes[..size_of::<Present>()].copy_from_slice(&present.to_le_bytes());
+        serializer.serialize_bytes(&bytes)
+    }
+}
+
+impl<'de> Deserialize<'de> for Sums {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+
+        impl Visitor<'_> for Bytes {
+            type Value = Sums;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("which of 16 sums are not 0, and these")
+            }
+
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Sums, E> {
+                let (present, rest) = bytes.split_first_chunk().ok_or_else(|| E::custom("sums without a head"))?;
+                let present = Present::from_le_bytes(*present);
+                let (told, &[]) = rest.as_chunks::<8>() else { return Err(E::custom("half a sum")) };
+                if told.len() != present.count_ones() as usize {
+                    return Err(E::custom("more or fewer sums than announced"));
+                }
+                let mut told = told.iter().map(|sum| u64::from_le_bytes(*sum));
+                let next = |index| if present >> index & 1 == 0 { 0 } else { told.next().unwrap_or(0) };
+                Ok(Sums(std::array::from_fn(next)))
+            }
+        }
+
+        deserializer.deserialize_bytes(Bytes)
+    }
 }
 
 impl SumTrie {
@@ -131,6 +192,22 @@ mod tests {
         }
         trie.shrink(10);
         assert_eq!(trie.depth(), 1);
+    }
+
+    /// Goal: sums survive the wire, and are as long as they say. Method: none, some, all; then each cut short.
+    #[test]
+    fn sums_survive_the_wire_and_no_others_are_taken() {
+        for present in [0u16, 1, 0x8421, u16::MAX] {
+            let sums = Sums(std::array::from_fn(|index| if present >> index & 1 == 0 { 0 } else { mix(index as u64 + 1) }));
+            let bytes = postcard::to_allocvec(&sums).unwrap();
+            assert_eq!(postcard::from_bytes::<Sums>(&bytes).unwrap(), sums);
+            let content: &[u8] = postcard::from_bytes(&bytes).unwrap();
+            assert_eq!(content.len(), 2 + 8 * present.count_ones() as usize);
+            for len in 0..content.len() {
+                let short = postcard::to_allocvec(&content[..len]).unwrap();
+                assert!(postcard::from_bytes::<Sums>(&short).is_err(), "{len} bytes of {sums:?}");
+            }
+        }
     }
 
     /// Goal: spans of a level tile the positions. Method: compare ends and starts of neighbours.

@@ -2,17 +2,19 @@
 //!
 //! An exchange is two independent pulls. In each, `q` asks and `p` tells. `p` takes the snapshot of what it has seen
 //! first; `q` adopts it last, when everything that differed has been told. In between both descend their tries of
-//! sums, in turns, and `p` lists the spans that differ, a chunk at a time, as `q` asks for more.
+//! sums, of what they have seen and of their records, in turns, and `p` lists the spans that differ, a chunk at a time,
+//! as `q` asks for more.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::{Scope, counts, is_shaped};
+use crate::proto::group::comparison::SeenStep;
 use crate::proto::group::replica::{Key, Span, Value};
-use crate::proto::group::seen::Bucket;
-use crate::proto::group::{ChildKey, Desired, Owned, OwnedKey, Replica, Seen, Shelf, trie};
+use crate::proto::group::trie::{self, DEPTH_MAX, Sums};
+use crate::proto::group::{ChildKey, Comparison, Desired, Owned, OwnedKey, Replica, Seen, Shelf};
 use crate::proto::shared::{Alarm, Shared};
-use crate::proto::wire::{Buckets, Exchange, FRAME_BYTES_TARGET, Message, SeenSums, Snap, Status, Step};
+use crate::proto::wire::{Exchange, FRAME_BYTES_TARGET, Message, Opening, Snap, Status, Step, Turn};
 use crate::proto::{Dot, Identity, InstanceId, Rule, Site, Time, Wakeup};
 
 /// A pull that makes no progress for so long is given up.
@@ -41,27 +43,36 @@ const QUEUE_MAX: usize = 1_024;
 const STEP_NODES_MAX: usize = 2_000;
 /// Spans that one pull may ask for.
 const SPANS_MAX: usize = 65_536;
-/// How deep a bucket level or a descent may be asked for.
-const LEVEL_MAX: u8 = 5;
+/// How deep a descent may go.
+const LEVEL_MAX: u8 = DEPTH_MAX as u8;
 
 /// A pull of this node.
 #[derive(Debug)]
 struct Pull {
     from: InstanceId,
     session: u32,
-    /// What this node had seen when it asked.
-    base: Option<(Seen, Seen)>,
+    /// How it began, in the desired children and in what members own; until the snapshot is taken.
+    began: Option<(Beginning, Beginning)>,
+    /// The levels at which this node asks for a listing.
     depths: (u8, u8),
+    /// Whether it is clear what the other one had seen.
+    is_compared: bool,
     is_settled: bool,
     progress: Time,
+}
+
+/// What this node had said of itself when it asked, in one family.
+#[derive(Debug)]
+struct Beginning {
+    seen: Comparison,
+    records: Sums,
 }
 
 /// A pull that another node makes here.
 #[derive(Debug)]
 struct Serve {
-    /// What this node had seen when it was asked, and then what the other one has.
-    seen: (Seen, Seen),
-    levels: (u8, u8),
+    /// What this node had seen when it was asked, beside what the other one had.
+    seen: (Comparison, Comparison),
     depths: (u8, u8),
     desired: VecDeque<(u64, u64)>,
     owned: VecDeque<(u64, u64)>,
@@ -90,21 +101,95 @@ pub(super) struct Exchanges {
     next_look: Option<Time>,
 }
 
-fn buckets(map: BTreeMap<u32, Bucket>) -> Buckets {
-    map.into_iter().collect()
+/// Begins a pull in one family.
+fn begin<K: Key, V: Value + Clone>(replica: &Replica<K, V>, shelf: &impl Shelf<K, V>) -> (Beginning, Opening) {
+    let (comparison, seen) = Comparison::begin(replica.seen().clone());
+    let records = replica.sums_below(shelf, 0, 0);
+    (Beginning { seen: comparison, records }, Opening { seen, records })
 }
 
-fn is_sane(buckets: &Buckets, level: u8) -> bool {
-    buckets.iter().all(|(index, _)| trie::is_node(level, *index))
+/// Answers the beginning of a pull in one family: takes the snapshot, and queues what is to be listed in any case.
+fn snap<K: Key, V: Value + Clone>(
+    replica: &Replica<K, V>,
+    shelf: &impl Shelf<K, V>,
+    theirs: &Opening,
+    spans: &mut VecDeque<(u64, u64)>,
+    room: usize,
+) -> Option<(Comparison, Snap)> {
+    let (comparison, seen) = Comparison::answer(replica.seen().clone(), theirs.seen, room);
+    let depth = (replica.depth() as u8).max(1);
+    let mut records = descend(replica, shelf, depth, &[(0, 0, theirs.records)])?;
+    queue(spans, std::mem::take(&mut records.list))?;
+    Some((comparison, Snap { top: replica.top(), depth, turn: Turn { seen, records } }))
 }
 
-fn snap<K: Key, V: Value + Clone>(replica: &Replica<K, V>, shelf: &impl Shelf<K, V>, theirs: &SeenSums) -> Snap {
-    Snap {
-        top: replica.top(),
-        seen: buckets(replica.seen().differing(usize::from(theirs.level), &theirs.sums)),
-        depth: replica.depth() as u8,
-        sums: replica.sums_below(shelf, 0, 0),
+/// Answers the puller's turn in one family.
+fn serve_turn<K: Key, V: Value + Clone>(
+    (replica, shelf): (&Replica<K, V>, &impl Shelf<K, V>),
+    depth: u8,
+    comparison: &mut Comparison,
+    spans: &mut VecDeque<(u64, u64)>,
+    theirs: Turn,
+    room: usize,
+) -> Option<Turn> {
+    let seen = comparison.take(theirs.seen, room)?;
+    let mut records = descend(replica, shelf, depth, &theirs.records.nodes)?;
+    queue(spans, theirs.records.list)?;
+    queue(spans, std::mem::take(&mut records.list))?;
+    Some(Turn { seen, records })
+}
+
+fn queue(spans: &mut VecDeque<(u64, u64)>, list: Vec<(u8, u32)>) -> Option<()> {
+    for (level, index) in list {
+        if !trie::is_node(level, index) || spans.len() >= SPANS_MAX {
+            return None;
+        }
+        spans.push_back(trie::span(level, index));
     }
+    Some(())
+}
+
+/// Takes the snapshot that was made for this pull, in one family, and answers.
+fn pull_snap<K: Key, V: Value + Clone>(
+    (replica, shelf): (&mut Replica<K, V>, &impl Shelf<K, V>),
+    began: Beginning,
+    depth: u8,
+    snap: Snap,
+    room: usize,
+) -> Option<Turn> {
+    replica.open_pull(began.seen, snap.top);
+    // What has changed here since this node told its first sums was compared by what it was then, and while the rules of
+    // an open pull did not yet hold: it is compared again.
+    let mut first = began.records;
+    for &(level, index, _) in &snap.turn.records.nodes {
+        if level != 1 || !trie::is_node(level, index) {
+            return None;
+        }
+        first.0[index as usize] = replica.sums_below(shelf, 0, 0).0[index as usize];
+    }
+    let again = descend(replica, shelf, depth, &[(0, 0, first)])?;
+    let mut turn = pull_turn((replica, shelf), depth, snap.turn, room)?;
+    turn.records.nodes.extend(again.nodes);
+    turn.records.list.extend(again.list);
+    Some(turn)
+}
+
+/// Answers the other one's turn in one family.
+fn pull_turn<K: Key, V: Value + Clone>(
+    (replica, shelf): (&mut Replica<K, V>, &impl Shelf<K, V>),
+    depth: u8,
+    theirs: Turn,
+    room: usize,
+) -> Option<Turn> {
+    let seen = replica.comparison()?.take(theirs.seen, room)?;
+    let records = descend(replica, shelf, depth, &theirs.records.nodes)?;
+    Some(Turn { seen, records })
+}
+
+/// The level at which a puller asks for a listing: one below the lister's leaves, since it says something in that turn
+/// anyway, and sums are shorter than lists.
+fn pull_depth(depth: u8) -> u8 {
+    depth.saturating_add(1).min(LEVEL_MAX)
 }
 
 /// One step down: which children of the nodes that the peer named differ, and so have to be listed (at the level
@@ -113,15 +198,16 @@ fn descend<K: Key, V: Value + Clone>(
     replica: &Replica<K, V>,
     shelf: &impl Shelf<K, V>,
     depth: u8,
-    theirs: &[(u8, u32, Vec<u64>)],
+    theirs: &[(u8, u32, Sums)],
 ) -> Option<Step> {
     let mut step = Step::default();
     for (level, index, sums) in theirs {
-        if *level >= LEVEL_MAX || !trie::is_node(*level, *index) || sums.len() != trie::ARITY {
+        if *level >= LEVEL_MAX || !trie::is_node(*level, *index) {
             return None;
         }
         let below = level + 1;
-        for (offset, (mine, theirs)) in replica.sums_below(shelf, *level, *index).into_iter().zip(sums).enumerate() {
+        let mine = replica.sums_below(shelf, *level, *index);
+        for (offset, (mine, theirs)) in mine.0.into_iter().zip(&sums.0).enumerate() {
             let child = index * trie::ARITY as u32 + offset as u32;
             if mine == *theirs {
                 continue;
@@ -182,15 +268,21 @@ impl Scope {
             let Some(identity) = cx.membership.identity_of(from) else { continue };
             self.exchanges.sessions = self.exchanges.sessions.wrapping_add(1);
             let session = self.exchanges.sessions;
-            let base = (self.desired.seen().clone(), self.owned.seen().clone());
-            let sums = |seen: &Seen| SeenSums { level: seen.depth() as u8, sums: seen.sums(seen.depth()) };
-            let pull =
-                Exchange::Pull { session, members: cx.membership.hash(), desired: sums(&base.0), owned: sums(&base.1) };
+            let (begun_desired, desired) = begin(&self.desired, &self.children);
+            let (begun_owned, owned) = begin(&self.owned, &self.children);
             self.exchanges.last_pull = Some(cx.now);
             self.exchanges.differing.remove(&from);
-            self.exchanges.pull =
-                Some(Pull { from, session, base: Some(base), depths: (0, 0), is_settled: false, progress: cx.now });
-            self.send_step(cx, identity, pull);
+            self.exchanges.pull = Some(Pull {
+                from,
+                session,
+                began: Some((begun_desired, begun_owned)),
+                depths: (0, 0),
+                is_compared: false,
+                is_settled: false,
+                progress: cx.now,
+            });
+            let members = cx.membership.hash();
+            self.send_step(cx, identity, Exchange::Pull { session, members, desired, owned });
             self.look_in(cx, PULL_TIMEOUT);
         }
     }
@@ -279,19 +371,17 @@ impl Scope {
                 self.serve_pull(cx, from, session, members, &desired, &owned)
             }
             Exchange::Deeper { session, desired, owned } if self.is_pulling(from, session) => {
-                self.pull_descend(cx, from, &desired, &owned)
+                self.pull_deeper(cx, from, desired, owned)
             }
-            Exchange::Descend { session, seen, desired, owned } => {
-                self.serve_descend(cx, from, session, seen, desired, owned)
-            }
-            Exchange::More { session } => self.serve_more(cx, from, session),
+            Exchange::Descend { session, desired, owned } => self.serve_descend(cx, from, session, desired, owned),
+            Exchange::More { session } => self.serve_more(cx, from, session, Default::default()),
             Exchange::Snap { session, settled, desired, owned } if self.is_pulling(from, session) => {
                 self.pull_snap(cx, from, settled, desired, owned)
             }
-            Exchange::Spans { session, last, gone, desired, owned } if self.is_pulling(from, session) => {
+            Exchange::Spans { session, last, gone, seen, desired, owned } if self.is_pulling(from, session) => {
                 // The snapshot is as if p had never heard of them: what they own here stays.
                 self.owned.forget_in_pull(&gone);
-                self.pull_spans(cx, from, last, desired, owned)
+                self.end_comparison(cx, seen) && self.pull_spans(cx, from, last, desired, owned)
             }
             Exchange::Absent { session } if self.is_pulling(from, session) => {
                 self.exchanges.resync.remove(&from.instance);
@@ -310,7 +400,7 @@ impl Scope {
             | Exchange::Busy { .. }
             | Exchange::Absent { .. } => true,
         };
-        let is_in_the_middle = self.exchanges.pull.as_ref().is_some_and(|pull| pull.base.is_none());
+        let is_in_the_middle = self.exchanges.pull.as_ref().is_some_and(|pull| pull.began.is_none());
         if is_in_the_middle && cx.sites.fires(Site::AbortPull) {
             self.abort_pull(cx);
             self.next_pull(cx);
@@ -336,14 +426,9 @@ impl Scope {
         from: Identity,
         session: u32,
         members: u64,
-        desired: &SeenSums,
-        owned: &SeenSums,
+        desired: &Opening,
+        owned: &Opening,
     ) -> bool {
-        let is_sane =
-            |sums: &SeenSums| sums.level <= LEVEL_MAX && sums.sums.len() == trie::ARITY.pow(sums.level.into());
-        if !is_sane(desired) || !is_sane(owned) {
-            return false;
-        }
         if members != cx.membership.hash() && !cx.sabotage.lacks(Rule::ExchangeTable) {
             let table = cx.membership.table();
             cx.send(from, &Message::Table(table));
@@ -355,83 +440,62 @@ impl Scope {
             self.send_step(cx, from, Exchange::Busy { session });
             return true;
         }
+        let (mut desired_spans, mut owned_spans) = (VecDeque::new(), VecDeque::new());
+        let (Some((desired_seen, desired)), Some((owned_seen, owned))) = (
+            snap(&self.desired, &self.children, desired, &mut desired_spans, seen_room(cx)),
+            snap(&self.owned, &self.children, owned, &mut owned_spans, seen_room(cx)),
+        ) else {
+            return false;
+        };
+        let everything = self.desired.sums_below(&self.children, 0, 0).present();
+        cx.stats.pulls_full += u64::from(everything > 0 && desired_spans.len() == everything);
         let serve = Serve {
-            seen: (self.desired.seen().clone(), self.owned.seen().clone()),
-            levels: (desired.level, owned.level),
-            depths: (self.desired.depth() as u8, self.owned.depth() as u8),
-            desired: VecDeque::new(),
-            owned: VecDeque::new(),
+            seen: (desired_seen, owned_seen),
+            depths: (desired.depth, owned.depth),
+            desired: desired_spans,
+            owned: owned_spans,
             gone: BTreeSet::new(),
             used: cx.now,
         };
         self.exchanges.served.insert((from.instance, session), serve);
         let settled = self.status() == Status::Settled;
-        let desired = snap(&self.desired, &self.children, desired);
-        let owned = snap(&self.owned, &self.children, owned);
         self.send_step(cx, from, Exchange::Snap { session, settled, desired, owned });
         true
     }
 
-    fn serve_descend(
-        &mut self,
-        cx: &mut Shared,
-        from: Identity,
-        session: u32,
-        seen: Option<Box<(Buckets, Buckets)>>,
-        desired: Step,
-        owned: Step,
-    ) -> bool {
+    fn serve_descend(&mut self, cx: &mut Shared, from: Identity, session: u32, desired: Turn, owned: Turn) -> bool {
         let Some(serve) = self.exchanges.served.get_mut(&(from.instance, session)) else { return true };
         serve.used = cx.now;
-        if let Some(seen) = seen {
-            let (theirs_desired, theirs_owned) = *seen;
-            if !is_sane(&theirs_desired, serve.levels.0) || !is_sane(&theirs_owned, serve.levels.1) {
-                return false;
-            }
-            // Where the sums were equal, what this node had seen then is what the other one had seen.
-            serve.seen.0.replace(serve.levels.0.into(), &theirs_desired.into_iter().collect(), |_| true);
-            serve.seen.1.replace(serve.levels.1.into(), &theirs_owned.into_iter().collect(), |_| true);
-        }
-        let (Some(mut next_desired), Some(mut next_owned)) = (
-            descend(&self.desired, &self.children, serve.depths.0, &desired.nodes),
-            descend(&self.owned, &self.children, serve.depths.1, &owned.nodes),
+        let (desired_at, owned_at) = ((&self.desired, &self.children), (&self.owned, &self.children));
+        let (Some(desired), Some(owned)) = (
+            serve_turn(desired_at, serve.depths.0, &mut serve.seen.0, &mut serve.desired, desired, seen_room(cx)),
+            serve_turn(owned_at, serve.depths.1, &mut serve.seen.1, &mut serve.owned, owned, seen_room(cx)),
         ) else {
             return false;
         };
-        for (step, mine, spans) in
-            [(&desired, &mut next_desired, &mut serve.desired), (&owned, &mut next_owned, &mut serve.owned)]
-        {
-            for (level, index) in step.list.iter().chain(&mine.list) {
-                if !trie::is_node(*level, *index) {
-                    return false;
-                }
-                if spans.len() >= SPANS_MAX {
-                    return false;
-                }
-                spans.push_back(trie::span(*level, *index));
-            }
-            mine.list.clear();
+        let is_compared = serve.seen.0.is_complete() && serve.seen.1.is_complete();
+        if is_compared && desired.records.nodes.is_empty() && owned.records.nodes.is_empty() {
+            return self.serve_more(cx, from, session, (desired.seen, owned.seen));
         }
-        if next_desired.nodes.is_empty() && next_owned.nodes.is_empty() {
-            return self.serve_more(cx, from, session);
-        }
-        let step = Exchange::Deeper { session, desired: next_desired, owned: next_owned };
-        self.send_step(cx, from, step);
+        self.send_step(cx, from, Exchange::Deeper { session, desired, owned });
         true
     }
 
     /// Tells the next chunk of what differs.
-    fn serve_more(&mut self, cx: &mut Shared, from: Identity, session: u32) -> bool {
+    fn serve_more(&mut self, cx: &mut Shared, from: Identity, session: u32, seen: (SeenStep, SeenStep)) -> bool {
         let Some(serve) = self.exchanges.served.get_mut(&(from.instance, session)) else { return true };
+        if !serve.seen.0.is_complete() || !serve.seen.1.is_complete() {
+            return false;
+        }
         serve.used = cx.now;
         let gone = std::mem::take(&mut serve.gone).into_iter().collect();
         let mut room = if cx.sites.fires(Site::SmallChunk) { 1 } else { 4 * FRAME_BYTES_TARGET };
         let desired =
-            list_spans(&self.desired, &self.children, &serve.seen.0, &mut serve.desired, &mut room, |value| {
+            list_spans(&self.desired, &self.children, serve.seen.0.theirs(), &mut serve.desired, &mut room, |value| {
                 value.spec.payload_bytes() + value.spec.kind.as_str().len() + 24
             });
         let owned =
-            list_spans(&self.owned, &self.children, &serve.seen.1, &mut serve.owned, &mut room, |value| match value {
+            list_spans(&self.owned, &self.children, serve.seen.1.theirs(), &mut serve.owned, &mut room, |value| match value {
                 Owned::Member(member) => 64 + member.kinds.iter().map(|kind| kind.as_str().len() + 1).sum::<usize>(),
                 Owned::Claim(claim) => 48 + claim.last_error.as_ref().map_or(0, |error| error.len()),
             });
@@ -440,7 +504,7 @@ impl Scope {
             cx.stats.pulls_served += 1;
             self.exchanges.served.remove(&(from.instance, session));
         }
-        self.send_step(cx, from, Exchange::Spans { session, last, gone, desired, owned });
+        self.send_step(cx, from, Exchange::Spans { session, last, gone, seen, desired, owned });
         true
     }
 
@@ -448,77 +512,82 @@ impl Scope {
 
     fn pull_snap(&mut self, cx: &mut Shared, from: Identity, settled: bool, desired: Snap, owned: Snap) -> bool {
         let Some(pull) = &mut self.exchanges.pull else { return true };
-        let Some((mut base_desired, mut base_owned)) = pull.base.take() else { return false };
-        let levels = (base_desired.depth(), base_owned.depth());
-        if !is_sane(&desired.seen, levels.0 as u8) || !is_sane(&owned.seen, levels.1 as u8) {
-            return false;
-        }
-        if desired.sums.len() != trie::ARITY || owned.sums.len() != trie::ARITY {
-            return false;
-        }
+        let Some((begun_desired, begun_owned)) = pull.began.take() else { return false };
         pull.progress = cx.now;
         pull.is_settled = settled;
-        pull.depths = (desired.depth.max(1), owned.depth.max(1));
-        let session = pull.session;
-        let differing_desired: BTreeMap<u32, Bucket> = desired.seen.into_iter().collect();
-        let differing_owned: BTreeMap<u32, Bucket> = owned.seen.into_iter().collect();
-        base_desired.replace(levels.0, &differing_desired, |_| true);
-        // What p has seen of members that are not active here is not ours to adopt.
-        let membership = &cx.membership;
-        let me = self.me;
-        let counts = |writer: InstanceId| writer == me || membership.identity_of(writer).is_some();
-        base_owned.replace(levels.1, &differing_owned, counts);
-        let inactive: Vec<_> = base_owned.writers().filter(|&writer| !counts(writer)).collect();
-        for writer in inactive {
-            base_owned.forget(writer);
-        }
-        self.distrust_own_writes(cx, &mut base_desired, &mut base_owned);
-        self.desired.open_pull(base_desired, desired.top);
-        self.owned.open_pull(base_owned, owned.top);
-        let depths = (desired.depth.max(1), owned.depth.max(1));
-        let everything = desired.sums.iter().filter(|sum| **sum != 0).count();
-        let (Some(mut desired), Some(mut owned)) = (
-            descend(&self.desired, &self.children, depths.0, &[(0, 0, desired.sums)]),
-            descend(&self.owned, &self.children, depths.1, &[(0, 0, owned.sums)]),
+        pull.depths = (pull_depth(desired.depth), pull_depth(owned.depth));
+        let depths = pull.depths;
+        let (Some(desired), Some(owned)) = (
+            pull_snap((&mut self.desired, &self.children), begun_desired, depths.0, desired, seen_room(cx)),
+            pull_snap((&mut self.owned, &self.children), begun_owned, depths.1, owned, seen_room(cx)),
         ) else {
             return false;
         };
-        if cx.sites.fires(Site::FullExchange) {
-            (desired, owned) = (Step::everything(), Step::everything());
-        }
-        cx.stats.pulls_full += u64::from(everything > 0 && desired.list.len() >= everything);
-        let seen = Box::new((
-            mine_in(self.desired.seen(), levels.0, &differing_desired),
-            mine_in(self.owned.seen(), levels.1, &differing_owned),
-        ));
-        self.send_step(cx, from, Exchange::Descend { session, seen: Some(seen), desired, owned });
+        self.send_turns(cx, from, desired, owned);
         true
+    }
+
+    fn pull_deeper(&mut self, cx: &mut Shared, from: Identity, desired: Turn, owned: Turn) -> bool {
+        let Some(pull) = self.exchanges.pull.as_mut().filter(|pull| pull.began.is_none()) else { return false };
+        pull.progress = cx.now;
+        let depths = pull.depths;
+        let (Some(desired), Some(owned)) = (
+            pull_turn((&mut self.desired, &self.children), depths.0, desired, seen_room(cx)),
+            pull_turn((&mut self.owned, &self.children), depths.1, owned, seen_room(cx)),
+        ) else {
+            return false;
+        };
+        self.send_turns(cx, from, desired, owned);
+        true
+    }
+
+    fn send_turns(&mut self, cx: &mut Shared, from: Identity, mut desired: Turn, mut owned: Turn) {
+        if cx.sites.fires(Site::FullExchange) {
+            (desired.records, owned.records) = (Step::everything(), Step::everything());
+        }
+        self.note_compared(cx);
+        let Some(session) = self.exchanges.pull.as_ref().map(|pull| pull.session) else { return };
+        self.send_step(cx, from, Exchange::Descend { session, desired, owned });
+    }
+
+    /// Takes the last that is said of what the other one had seen. Only then its listing can be read.
+    fn end_comparison(&mut self, cx: &mut Shared, (desired, owned): (SeenStep, SeenStep)) -> bool {
+        let families = (self.desired.comparison(), self.owned.comparison());
+        let (Some(desired_seen), Some(owned_seen)) = families else { return false };
+        let is_taken = desired_seen.take(desired, FRAME_BYTES_TARGET).is_some()
+            && owned_seen.take(owned, FRAME_BYTES_TARGET).is_some()
+            && desired_seen.is_complete()
+            && owned_seen.is_complete();
+        self.note_compared(cx);
+        is_taken
+    }
+
+    /// As soon as it is clear what the other one had seen: leaves out of it what it has no say in.
+    fn note_compared(&mut self, cx: &mut Shared) {
+        let Some(pull) = self.exchanges.pull.as_mut().filter(|pull| !pull.is_compared) else { return };
+        let (Some(desired), Some(owned)) = (self.desired.comparison(), self.owned.comparison()) else { return };
+        if !desired.is_complete() || !owned.is_complete() {
+            return;
+        }
+        pull.is_compared = true;
+        // What p has seen of members that are not active here is not ours to adopt.
+        let counts = |writer: InstanceId| writer == self.me || cx.membership.identity_of(writer).is_some();
+        owned.theirs().writers().into_iter().filter(|&writer| !counts(writer)).for_each(|writer| owned.forget(writer));
+        self.distrust_own_writes(cx);
     }
 
     /// R7: of what this instance wrote, only this instance can tell; a peer that claims more must not make it look
     /// deleted.
-    fn distrust_own_writes(&mut self, cx: &mut Shared, desired: &mut Seen, owned: &mut Seen) {
-        let families = [(desired, self.desired.next_dot()), (owned, self.owned.next_dot())];
-        for (seen, next) in families {
-            if seen.last(self.me) >= next.n {
-                self.refuse_forged(cx, next);
+    fn distrust_own_writes(&mut self, cx: &mut Shared) {
+        let (next_desired, next_owned) = (self.desired.next_dot(), self.owned.next_dot());
+        let mut forged = Vec::new();
+        for (seen, next) in [(self.desired.comparison(), next_desired), (self.owned.comparison(), next_owned)] {
+            if let Some(seen) = seen.filter(|seen| seen.theirs().last(self.me) >= next.n) {
                 seen.forget(self.me);
+                forged.push(next);
             }
         }
-    }
-
-    fn pull_descend(&mut self, cx: &mut Shared, from: Identity, desired: &Step, owned: &Step) -> bool {
-        let Some(pull) = &mut self.exchanges.pull else { return true };
-        pull.progress = cx.now;
-        let (session, depths) = (pull.session, pull.depths);
-        let (Some(desired), Some(owned)) = (
-            descend(&self.desired, &self.children, depths.0, &desired.nodes),
-            descend(&self.owned, &self.children, depths.1, &owned.nodes),
-        ) else {
-            return false;
-        };
-        self.send_step(cx, from, Exchange::Descend { session, seen: None, desired, owned });
-        true
+        forged.into_iter().for_each(|dot| self.refuse_forged(cx, dot));
     }
 
     fn pull_spans(
@@ -622,10 +691,9 @@ impl Scope {
     }
 }
 
-fn mine_in(seen: &Seen, level: usize, differing: &BTreeMap<u32, Bucket>) -> Buckets {
-    let mut mine: BTreeMap<u32, Bucket> = differing.keys().map(|&index| (index, Bucket::new())).collect();
-    seen.fill(level, &mut mine);
-    buckets(mine)
+/// How many bytes a step may say of what was seen.
+fn seen_room(cx: &mut Shared) -> usize {
+    if cx.sites.fires(Site::SmallChunk) { 1 } else { FRAME_BYTES_TARGET }
 }
 
 /// Lists spans until there is no room left; what remains stays queued.
