@@ -51,6 +51,10 @@ pub enum Rule {
     AdoptAtEnd,
     /// While a pull is open, direct records that the other one has seen are ignored.
     IgnoreWhilePulling,
+    /// The same goes for records of which it is not clear yet whether the other one has seen them.
+    IgnoreUnclear,
+    /// What has changed since a pull began is compared again when the other one has taken its snapshot.
+    CompareAgain,
     /// What was seen is never forgotten when its writer dies.
     NeverPrune,
     /// A suspicion that was refuted in time ends in nothing.

@@ -1,7 +1,9 @@
 //! The rules of desired state: deletes without tombstones.
 
-use haulout::proto::wire::{Exchange, ScopeMessage};
-use haulout::proto::{Command, InstanceId, Rule};
+use haulout::Config;
+use haulout::proto::group::ChildKey;
+use haulout::proto::wire::{Exchange, Head, Message, ScopeMessage, seal};
+use haulout::proto::{Command, Dot, Identity, InstanceId, Rule, Sabotage};
 use haulout_sim::{Cluster, Options, Treatment};
 
 use crate::support::*;
@@ -166,44 +168,87 @@ fn what_a_peer_has_seen_is_adopted_only_at_the_end_of_a_pull() {
 
 /// Goal: while a pull is open, what the peer has seen is learnt from it alone. A copy that arrives behind the
 /// comparison would be held by somebody who then knows that it was deleted.
-/// Method: a starts and terminates a child of which b hears nothing. b pulls from a; before the end of the pull arrives
-/// an old copy of the start, and after it a is gone.
+/// Method: a late copy arrives before the end of the pull.
 #[test]
 fn direct_records_are_ignored_while_a_pull_that_has_seen_them_is_open() {
     needs(Rule::IgnoreWhilePulling, |sabotage| {
-        let mut cluster = cluster(sabotage, &["a", "b"]);
-        let id = id_owned(&["a", "b"], &[(2, "a")]);
-        let (copy, holds, about) = (Kept::default(), Switch::on(), id.clone());
-        let (kept, is_on) = (copy.clone(), holds.clone());
-        cluster.on_packet(move |packet| {
-            if packet.from != A {
-                return Treatment::Pass;
-            }
-            if packet.is_stream {
-                let is_end = |message: &ScopeMessage| {
-                    matches!(message, ScopeMessage::Exchange(Exchange::Spans { last: true, .. }))
-                };
-                return if is_on.is_on() && says(packet, is_end) { Treatment::Hold } else { Treatment::Pass };
-            }
-            if says(packet, |message| brings(message, &about)) {
-                kept.keep(packet);
-                return Treatment::Drop;
-            }
-            if says(packet, |message| removes(message, &about)) { Treatment::Drop } else { Treatment::Pass }
-        });
-        let start = cluster.start(A, spec(&id, ""));
-        accepted(&mut cluster, start);
-        let terminate = cluster.terminate(A, &id);
-        accepted(&mut cluster, terminate);
-        let pulls = cluster.stats(B).pulls_completed;
-        cluster.expect(secs(20), "b pulls", |cluster| cluster.held() > 0);
-        copy.deliver(&mut cluster, A, B);
-        holds.set(false);
-        cluster.release();
-        cluster.expect(SOON, "the pull ends", |cluster| cluster.stats(B).pulls_completed > pulls);
-        cluster.crash(A);
-        is_gone(&mut cluster, &id)
+        late_copy_during_pull(sabotage, 1, |step| matches!(step, Exchange::Spans { last: true, .. }))
     });
+}
+
+/// Goal: the same while it is not clear yet whether the peer has seen it.
+/// Method: so many have written that this is told only with the end of the pull, and a late copy arrives before that.
+#[test]
+fn direct_records_are_ignored_while_it_is_unclear_whether_the_peer_has_seen_them() {
+    needs(Rule::IgnoreUnclear, |sabotage| {
+        late_copy_during_pull(sabotage, 600, |step| matches!(step, Exchange::Spans { last: true, .. }))
+    });
+}
+
+/// Goal: what arrives before the peer has taken its snapshot is compared with it, although the first sums were told
+/// before. Method: a late copy arrives after the question and before the answer.
+#[test]
+fn what_has_changed_since_a_pull_began_is_compared_again() {
+    needs(Rule::CompareAgain, |sabotage| {
+        late_copy_during_pull(sabotage, 1, |step| matches!(step, Exchange::Snap { .. }))
+    });
+}
+
+/// a starts and terminates a child of which b hears nothing. b pulls from a; before this step of the pull arrives an old
+/// copy of the start, and after the pull a is gone. Both have heard of so many writers before.
+fn late_copy_during_pull(sabotage: Sabotage, writers: u64, holds: fn(&Exchange) -> bool) -> Promise {
+    let mut cluster = cluster(sabotage, &["a", "b"]);
+    let id = id_owned(&["a", "b"], &[(2, "a")]);
+    hear_of(&mut cluster, writers);
+    let (copy, is_held, about) = (Kept::default(), Switch::on(), id.clone());
+    let (kept, is_on) = (copy.clone(), is_held.clone());
+    cluster.on_packet(move |packet| {
+        if packet.from != A {
+            return Treatment::Pass;
+        }
+        if packet.is_stream {
+            let is_step = |message: &ScopeMessage| matches!(message, ScopeMessage::Exchange(step) if holds(step));
+            return if is_on.is_on() && says(packet, is_step) { Treatment::Hold } else { Treatment::Pass };
+        }
+        if says(packet, |message| brings(message, &about)) {
+            kept.keep(packet);
+            return Treatment::Drop;
+        }
+        if says(packet, |message| removes(message, &about)) { Treatment::Drop } else { Treatment::Pass }
+    });
+    let start = cluster.start(A, spec(&id, ""));
+    accepted(&mut cluster, start);
+    let terminate = cluster.terminate(A, &id);
+    accepted(&mut cluster, terminate);
+    let pulls = cluster.stats(B).pulls_completed;
+    cluster.expect(secs(20), "b pulls", |cluster| cluster.held() > 0);
+    copy.deliver(&mut cluster, A, B);
+    is_held.set(false);
+    cluster.release();
+    cluster.expect(SOON, "the pull ends", |cluster| cluster.stats(B).pulls_completed > pulls);
+    cluster.crash(A);
+    is_gone(&mut cluster, &id)
+}
+
+/// a and b hear of so many writers, whose children are gone.
+fn hear_of(cluster: &mut Cluster, writers: u64) {
+    for (to, from) in [(A, B), (B, A)] {
+        let instance = cluster.instance(from).expect("it is up");
+        let sender = Identity { addr: cluster.addr(from), bump: 0, instance };
+        for writer in 1..=writers {
+            let (key, dot) = (ChildKey::new(child("gone")), Dot { writer: InstanceId::new(writer), n: 1 });
+            let del = ScopeMessage::Del { key, dot, birth: 1, direct: false };
+            let mut packet = Vec::new();
+            Head::new(&Config::default().cluster).begin(&mut packet, &[]);
+            packet = postcard::to_extend(&sender, packet).expect("it can be encoded");
+            for message in [Message::Scope(cluster.scope()), Message::Scoped(del)] {
+                packet = postcard::to_extend(&message, packet).expect("it can be encoded");
+            }
+            seal(&mut packet, 0);
+            cluster.inject(from, to, &packet);
+        }
+    }
+    cluster.converge(REST);
 }
 
 /// Goal: what a dead writer has written stays seen, or its deleted children come back from whoever was away.

@@ -135,11 +135,6 @@ impl Comparison {
         &self.theirs
     }
 
-    /// Whether the other one had seen this dot, or may have as far as is clear yet.
-    pub fn may_have_seen(&self, dot: Dot) -> bool {
-        self.theirs.contains(dot) || self.is_unclear(dot.writer)
-    }
-
     /// Whether it is not clear yet what the other one had seen of a writer.
     pub fn is_unclear(&self, writer: InstanceId) -> bool {
         let index = |level: u8| trie::index_at(level.into(), position(writer)) as u32;
@@ -211,7 +206,8 @@ impl Comparison {
     fn say_corrected(&mut self, (level, index): Place, step: &mut SeenStep) -> usize {
         let writers = self.mine.count(level, index) + self.theirs.count(level, index);
         if writers > CORRECTED_MAX && usize::from(level) < DEPTH_MAX {
-            let below = (0..ARITY as u32).rev().map(|branch| Due::Corrected((level + 1, index * ARITY as u32 + branch)));
+            let below =
+                (0..ARITY as u32).rev().map(|branch| Due::Corrected((level + 1, index * ARITY as u32 + branch)));
             below.for_each(|due| self.due.push_front(due));
             return 0;
         }
@@ -317,24 +313,25 @@ mod tests {
         assert!(steps <= 5 && total < 36_000, "{steps} steps, {total} bytes");
     }
 
-    /// Goal: as long as it is not clear what the other one has seen of a writer, it may have seen anything; no longer, and
-    /// of no other writer. Method: one writer of many differs, and the steps are taken one by one.
+    /// Goal: what the other one has seen of a writer is unclear until it is told, and no longer; where the sums were equal
+    /// it is clear at once. Method: one writer of many differs, and the steps are taken one by one.
     #[test]
-    fn until_it_is_clear_the_other_one_may_have_seen_it() {
+    fn only_what_differs_is_unclear_and_only_until_it_is_told() {
         let mine = seen(3_000, 1);
         let mut theirs = mine.clone();
         theirs.insert(dot(5, 2));
         let far = (6..).find(|&writer| branch_of(writer) != branch_of(5)).expect("another branch");
+        let [five, far] = [5, far].map(InstanceId::new);
         let (mut asks, sums) = Comparison::begin(mine);
-        assert!(asks.may_have_seen(dot(far, 2)));
+        assert!(asks.is_unclear(far));
         let (mut answers, mut step) = Comparison::answer(theirs, sums, ROOM);
         while !asks.is_complete() {
             let back = asks.take(step, ROOM).expect("honest");
-            assert!(asks.may_have_seen(dot(5, 2)));
-            assert_eq!(asks.may_have_seen(dot(5, 3)), !asks.is_complete());
-            assert!(!asks.may_have_seen(dot(far, 2)));
+            assert!(!asks.is_unclear(far));
+            assert_eq!(asks.is_unclear(five), !asks.theirs().contains(dot(5, 2)));
             step = answers.take(back, ROOM).expect("honest");
         }
+        assert!(!asks.is_unclear(five));
     }
 
     fn branch_of(writer: u64) -> usize {
@@ -362,7 +359,8 @@ mod tests {
     #[test]
     fn what_no_honest_node_says_is_refused() {
         let elsewhere = (0..).find(|&writer| branch_of(writer) != 3).expect("another branch");
-        let told = |level, index, writers: Told| SeenStep { told: vec![(level, index, writers)], ..SeenStep::default() };
+        let told =
+            |level, index, writers: Told| SeenStep { told: vec![(level, index, writers)], ..SeenStep::default() };
         let sums = |level, index| SeenStep { nodes: vec![(level, index, Sums::default())], ..SeenStep::default() };
         let stranger = (InstanceId::new(elsewhere), Ranges::default());
         for bad in [told(1, 16, vec![]), told(9, 0, vec![]), told(1, 3, vec![stranger]), sums(1, 16), sums(5, 0)] {

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
 use super::bucket_map::BucketMap;
-use super::comparison::Comparison;
+use super::comparison::{Comparison, SeenStep};
 use super::seen::Seen;
 use super::trie::{self, SumTrie, Sums};
 use crate::proto::hash::fmix64 as mix;
@@ -263,11 +263,16 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
 
     /// R3: takes a record that somebody sent.
     pub fn put(&mut self, shelf: &mut impl Shelf<K, V>, key: K, record: Record<V>) -> Merge<V> {
-        let is_told_by_pull = self.pull.as_ref().is_some_and(|pull| pull.seen.may_have_seen(record.dot));
-        if is_told_by_pull && !self.sabotage.lacks(Rule::IgnoreWhilePulling) {
+        if self.is_left_to_pull(record.dot) {
             return Merge::Ignored;
         }
         self.merge(shelf, key, record)
+    }
+
+    fn is_left_to_pull(&self, dot: Dot) -> bool {
+        let Some(pull) = &self.pull else { return false };
+        let is_unclear = pull.seen.is_unclear(dot.writer) && !self.sabotage.lacks(Rule::IgnoreUnclear);
+        (is_unclear || pull.seen.theirs().contains(dot)) && !self.sabotage.lacks(Rule::IgnoreWhilePulling)
     }
 
     /// R4: a record was removed somewhere. Remembered even if it was never held here.
@@ -416,10 +421,17 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
     /// R5, step 1: the peer has taken its snapshot; from now on direct puts of what it has seen, or may have seen as far
     /// as it has told, are ignored.
     pub fn open_pull(&mut self, seen: Comparison, top: u64) {
-        if self.sabotage.lacks(Rule::AdoptAtEnd) {
-            self.seen.union(seen.theirs());
-        }
         self.pull = Some(OpenPull { seen, top });
+    }
+
+    /// Takes a step of the comparison of the pull that is open, and answers it as [`Comparison::take`] does.
+    pub fn compare_seen(&mut self, step: SeenStep, room: usize) -> Option<SeenStep> {
+        let pull = self.pull.as_mut()?;
+        let answer = pull.seen.take(step, room);
+        if self.sabotage.lacks(Rule::AdoptAtEnd) {
+            self.seen.union(pull.seen.theirs());
+        }
+        answer
     }
 
     /// The comparison of the pull that is open.
@@ -447,7 +459,9 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
         let mut listed: Vec<(&K, Dot)> = span.listed.iter().map(|(key, dot, _)| (key, *dot)).collect();
         listed.sort_unstable();
         let gone: Vec<K> = within(shelf, span.positions)
-            .filter(|(key, record)| listed.binary_search(&(key, record.dot)).is_err() && pull.seen.theirs().contains(record.dot))
+            .filter(|(key, record)| {
+                listed.binary_search(&(key, record.dot)).is_err() && pull.seen.theirs().contains(record.dot)
+            })
             .filter(|_| !self.sabotage.lacks(Rule::ExchangeRemoves))
             .map(|(key, _)| key)
             .collect();

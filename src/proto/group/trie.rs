@@ -198,7 +198,8 @@ mod tests {
     #[test]
     fn sums_survive_the_wire_and_no_others_are_taken() {
         for present in [0u16, 1, 0x8421, u16::MAX] {
-            let sums = Sums(std::array::from_fn(|index| if present >> index & 1 == 0 { 0 } else { mix(index as u64 + 1) }));
+            let sums =
+                Sums(std::array::from_fn(|index| if present >> index & 1 == 0 { 0 } else { mix(index as u64 + 1) }));
             let bytes = postcard::to_allocvec(&sums).unwrap();
             assert_eq!(postcard::from_bytes::<Sums>(&bytes).unwrap(), sums);
             let content: &[u8] = postcard::from_bytes(&bytes).unwrap();

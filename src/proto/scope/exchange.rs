@@ -181,7 +181,7 @@ fn pull_turn<K: Key, V: Value + Clone>(
     theirs: Turn,
     room: usize,
 ) -> Option<Turn> {
-    let seen = replica.comparison()?.take(theirs.seen, room)?;
+    let seen = replica.compare_seen(theirs.seen, room)?;
     let records = descend(replica, shelf, depth, &theirs.records.nodes)?;
     Some(Turn { seen, records })
 }
@@ -495,9 +495,13 @@ impl Scope {
                 value.spec.payload_bytes() + value.spec.kind.as_str().len() + 24
             });
         let owned =
-            list_spans(&self.owned, &self.children, serve.seen.1.theirs(), &mut serve.owned, &mut room, |value| match value {
-                Owned::Member(member) => 64 + member.kinds.iter().map(|kind| kind.as_str().len() + 1).sum::<usize>(),
-                Owned::Claim(claim) => 48 + claim.last_error.as_ref().map_or(0, |error| error.len()),
+            list_spans(&self.owned, &self.children, serve.seen.1.theirs(), &mut serve.owned, &mut room, |value| {
+                match value {
+                    Owned::Member(member) => {
+                        64 + member.kinds.iter().map(|kind| kind.as_str().len() + 1).sum::<usize>()
+                    }
+                    Owned::Claim(claim) => 48 + claim.last_error.as_ref().map_or(0, |error| error.len()),
+                }
             });
         let last = serve.desired.is_empty() && serve.owned.is_empty();
         if last {
@@ -512,7 +516,10 @@ impl Scope {
 
     fn pull_snap(&mut self, cx: &mut Shared, from: Identity, settled: bool, desired: Snap, owned: Snap) -> bool {
         let Some(pull) = &mut self.exchanges.pull else { return true };
-        let Some((begun_desired, begun_owned)) = pull.began.take() else { return false };
+        let Some((mut begun_desired, begun_owned)) = pull.began.take() else { return false };
+        if cx.sabotage.lacks(Rule::CompareAgain) {
+            begun_desired.records = self.desired.sums_below(&self.children, 0, 0);
+        }
         pull.progress = cx.now;
         pull.is_settled = settled;
         pull.depths = (pull_depth(desired.depth), pull_depth(owned.depth));
@@ -552,14 +559,10 @@ impl Scope {
 
     /// Takes the last that is said of what the other one had seen. Only then its listing can be read.
     fn end_comparison(&mut self, cx: &mut Shared, (desired, owned): (SeenStep, SeenStep)) -> bool {
-        let families = (self.desired.comparison(), self.owned.comparison());
-        let (Some(desired_seen), Some(owned_seen)) = families else { return false };
-        let is_taken = desired_seen.take(desired, FRAME_BYTES_TARGET).is_some()
-            && owned_seen.take(owned, FRAME_BYTES_TARGET).is_some()
-            && desired_seen.is_complete()
-            && owned_seen.is_complete();
+        let is_taken = self.desired.compare_seen(desired, FRAME_BYTES_TARGET).is_some()
+            && self.owned.compare_seen(owned, FRAME_BYTES_TARGET).is_some();
         self.note_compared(cx);
-        is_taken
+        is_taken && self.exchanges.pull.as_ref().is_some_and(|pull| pull.is_compared)
     }
 
     /// As soon as it is clear what the other one had seen: leaves out of it what it has no say in.
