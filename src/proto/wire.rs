@@ -289,9 +289,9 @@ pub enum Exchange {
         /// The hash of q's active members.
         members: u64,
         /// Of the desired children.
-        desired: Opening,
+        desired: Box<Opening>,
         /// Of what members own.
-        owned: Opening,
+        owned: Box<Opening>,
     },
     /// p: my snapshot is taken, and this is where our sums differ.
     Snap {
@@ -300,27 +300,27 @@ pub enum Exchange {
         /// Whether p has settled.
         settled: bool,
         /// Of the desired children.
-        desired: Snap,
+        desired: Box<Snap>,
         /// Of what members own.
-        owned: Snap,
+        owned: Box<Snap>,
     },
     /// q: my sums below nodes that differ, and which nodes to list.
     Descend {
         /// q's name for the pull.
         session: u32,
         /// In the desired children.
-        desired: Turn,
+        desired: Box<Turn>,
         /// In what members own.
-        owned: Turn,
+        owned: Box<Turn>,
     },
     /// p: my sums below those of them that differ.
     Deeper {
         /// q's name for the pull.
         session: u32,
         /// In the desired children.
-        desired: Turn,
+        desired: Box<Turn>,
         /// In what members own.
-        owned: Turn,
+        owned: Box<Turn>,
     },
     /// q: I have taken the last spans, send more.
     More {
@@ -337,7 +337,7 @@ pub enum Exchange {
         /// not listed for that reason alone.
         gone: Vec<InstanceId>,
         /// The last that is to be said of what p has seen, of the desired children and of what members own.
-        seen: (SeenStep, SeenStep),
+        seen: Box<(SeenStep, SeenStep)>,
         /// Of the desired children.
         desired: Vec<Span<ChildKey, Desired>>,
         /// Of what members own.

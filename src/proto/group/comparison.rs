@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::ranges::Ranges;
 use super::seen::{Seen, position};
 use super::trie::{self, ARITY, DEPTH_MAX, Sums};
-use crate::proto::{Dot, InstanceId};
+use crate::proto::InstanceId;
 
 /// With so few writers below a node they are told; its sums would be as long.
 const TOLD_MAX: usize = 8;
@@ -233,6 +233,7 @@ fn weight((_, ranges): &(InstanceId, Ranges)) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::Dot;
     use crate::proto::hash::fmix64 as mix;
 
     /// Plenty for any step of these tests.

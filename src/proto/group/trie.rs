@@ -20,13 +20,14 @@ const LEAF_LOAD: usize = 16;
 /// Sums over records by the leading bits of their positions.
 #[derive(Clone, Debug)]
 pub struct SumTrie {
-    /// `levels[l]` holds the sums of the `16^l` nodes of level `l`; level 0 is the root.
+    /// `levels[l]` holds the sums of the `16^l` nodes of level `l`; level 0 is the root. Level 1 is always there: each
+    /// exchange begins with it, and adding it up may mean to walk over a million children that nobody claims yet.
     levels: Vec<Vec<u64>>,
 }
 
 impl Default for SumTrie {
     fn default() -> Self {
-        SumTrie { levels: vec![vec![0]] }
+        SumTrie { levels: vec![vec![0], vec![0; ARITY]] }
     }
 }
 
@@ -153,7 +154,7 @@ impl SumTrie {
 
     /// Drops levels that are far too many for `records`, so that memory follows the load back down.
     pub fn shrink(&mut self, records: usize) {
-        while self.depth() > 0 && records < 1 << (BITS as usize * (self.depth() - 1)) {
+        while self.depth() > 1 && records < 1 << (BITS as usize * (self.depth() - 1)) {
             self.levels.pop();
         }
     }

@@ -117,7 +117,7 @@ fn snap<K: Key, V: Value + Clone>(
     room: usize,
 ) -> Option<(Comparison, Snap)> {
     let (comparison, seen) = Comparison::answer(replica.seen().clone(), theirs.seen, room);
-    let depth = (replica.depth() as u8).max(1);
+    let depth = replica.depth() as u8;
     let mut records = descend(replica, shelf, depth, &[(0, 0, theirs.records)])?;
     queue(spans, std::mem::take(&mut records.list))?;
     Some((comparison, Snap { top: replica.top(), depth, turn: Turn { seen, records } }))
@@ -282,6 +282,7 @@ impl Scope {
                 progress: cx.now,
             });
             let members = cx.membership.hash();
+            let (desired, owned) = (Box::new(desired), Box::new(owned));
             self.send_step(cx, identity, Exchange::Pull { session, members, desired, owned });
             self.look_in(cx, PULL_TIMEOUT);
         }
@@ -371,17 +372,17 @@ impl Scope {
                 self.serve_pull(cx, from, session, members, &desired, &owned)
             }
             Exchange::Deeper { session, desired, owned } if self.is_pulling(from, session) => {
-                self.pull_deeper(cx, from, desired, owned)
+                self.pull_deeper(cx, from, *desired, *owned)
             }
-            Exchange::Descend { session, desired, owned } => self.serve_descend(cx, from, session, desired, owned),
+            Exchange::Descend { session, desired, owned } => self.serve_descend(cx, from, session, *desired, *owned),
             Exchange::More { session } => self.serve_more(cx, from, session, Default::default()),
             Exchange::Snap { session, settled, desired, owned } if self.is_pulling(from, session) => {
-                self.pull_snap(cx, from, settled, desired, owned)
+                self.pull_snap(cx, from, settled, *desired, *owned)
             }
             Exchange::Spans { session, last, gone, seen, desired, owned } if self.is_pulling(from, session) => {
                 // The snapshot is as if p had never heard of them: what they own here stays.
                 self.owned.forget_in_pull(&gone);
-                self.end_comparison(cx, seen) && self.pull_spans(cx, from, last, desired, owned)
+                self.end_comparison(cx, *seen) && self.pull_spans(cx, from, last, desired, owned)
             }
             Exchange::Absent { session } if self.is_pulling(from, session) => {
                 self.exchanges.resync.remove(&from.instance);
@@ -459,6 +460,7 @@ impl Scope {
         };
         self.exchanges.served.insert((from.instance, session), serve);
         let settled = self.status() == Status::Settled;
+        let (desired, owned) = (Box::new(desired), Box::new(owned));
         self.send_step(cx, from, Exchange::Snap { session, settled, desired, owned });
         true
     }
@@ -477,6 +479,7 @@ impl Scope {
         if is_compared && desired.records.nodes.is_empty() && owned.records.nodes.is_empty() {
             return self.serve_more(cx, from, session, (desired.seen, owned.seen));
         }
+        let (desired, owned) = (Box::new(desired), Box::new(owned));
         self.send_step(cx, from, Exchange::Deeper { session, desired, owned });
         true
     }
@@ -508,7 +511,7 @@ impl Scope {
             cx.stats.pulls_served += 1;
             self.exchanges.served.remove(&(from.instance, session));
         }
-        self.send_step(cx, from, Exchange::Spans { session, last, gone, seen, desired, owned });
+        self.send_step(cx, from, Exchange::Spans { session, last, gone, seen: Box::new(seen), desired, owned });
         true
     }
 
@@ -554,6 +557,7 @@ impl Scope {
         }
         self.note_compared(cx);
         let Some(session) = self.exchanges.pull.as_ref().map(|pull| pull.session) else { return };
+        let (desired, owned) = (Box::new(desired), Box::new(owned));
         self.send_step(cx, from, Exchange::Descend { session, desired, owned });
     }
 
