@@ -1,5 +1,6 @@
 //! What it costs two nodes to find out in which few of a million records they differ: messages, bytes, and time on a core
 //! for both sides together, with few and with many writers that were ever heard of. Prints each figure beside its bar.
+#![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
 mod pair;
 
@@ -8,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use haulout::proto::group::replica::Record;
 use haulout::proto::group::{ChildKey, Desired};
-use haulout::proto::wire::{DATAGRAM_BYTES_MAX, Head, Message, ScopeMessage, seal};
+use haulout::proto::packet::{Codec, DATAGRAM_BYTES_MAX, seal_plaintext};
+use haulout::proto::wire::{Message, ScopeMessage};
 use haulout::proto::{Dot, Identity, InstanceId, ScopeId};
 use haulout::{ChildId, ChildSpec, Config, Spec};
 use pair::{Pair, addr};
@@ -112,12 +114,12 @@ impl Exchange {
         let other = 1 - node;
         let sender = Identity { addr: addr(other), bump: 0, instance: InstanceId::new(other as u64 + 1) };
         let mut packet = Vec::with_capacity(DATAGRAM_BYTES_MAX);
-        Head::new(&Config::default().cluster).begin(&mut packet, &[]);
+        Codec::plaintext(&Config::default().cluster).begin(&mut packet, &[]);
         packet = postcard::to_extend(&sender, packet).expect("it can be encoded");
         for message in messages {
             packet = postcard::to_extend(message, packet).expect("it can be encoded");
         }
-        seal(&mut packet, 0);
+        seal_plaintext(&mut packet, 0);
         self.pair.nodes[node].handle_datagram(self.pair.now, addr(other), &packet);
     }
 

@@ -2,7 +2,8 @@
 
 use haulout::Config;
 use haulout::proto::group::ChildKey;
-use haulout::proto::wire::{Exchange, Head, Message, ScopeMessage, seal};
+use haulout::proto::packet::{Codec, seal_plaintext};
+use haulout::proto::wire::{Exchange, Message, ScopeMessage};
 use haulout::proto::{Command, Dot, Identity, InstanceId, Rule, Sabotage};
 use haulout_sim::{Cluster, Options, Treatment};
 
@@ -239,12 +240,12 @@ fn hear_of(cluster: &mut Cluster, writers: u64) {
             let (key, dot) = (ChildKey::new(child("gone")), Dot { writer: InstanceId::new(writer), n: 1 });
             let del = ScopeMessage::Del { key, dot, birth: 1, direct: false };
             let mut packet = Vec::new();
-            Head::new(&Config::default().cluster).begin(&mut packet, &[]);
+            Codec::plaintext(&Config::default().cluster).begin(&mut packet, &[]);
             packet = postcard::to_extend(&sender, packet).expect("it can be encoded");
             for message in [Message::Scope(cluster.scope()), Message::Scoped(del)] {
                 packet = postcard::to_extend(&message, packet).expect("it can be encoded");
             }
-            seal(&mut packet, 0);
+            seal_plaintext(&mut packet, 0);
             cluster.inject(from, to, &packet);
         }
     }
