@@ -2,6 +2,7 @@
 //! under a light load and loses a tenth of its nodes, and of bare foca in a cluster of the same size, since the periods
 //! of its probes decide what a simulated second costs.
 
+pub mod asking;
 pub mod growth;
 mod swim;
 

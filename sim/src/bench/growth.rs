@@ -200,7 +200,7 @@ impl Phase {
     }
 }
 
-fn until_running(cluster: &mut Cluster, children: usize) {
+pub(super) fn until_running(cluster: &mut Cluster, children: usize) {
     let deadline = cluster.now() + PATIENCE;
     while cluster.journal().alive().filter(|run| run.started.is_some()).count() < children {
         assert!(cluster.now() < deadline, "not all children run");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use haulout_sim::bench::{CASES, Case, growth, measure};
+use haulout_sim::bench::{CASES, Case, asking, growth, measure};
 use haulout_sim::scenario::span;
 
 use super::Wrong;
@@ -23,12 +23,20 @@ pub(crate) struct Bench {
     /// Measures how a cluster's own figures grow with its size instead, up to this one, and prints them as a table.
     #[arg(long, value_name = "NODES", num_args = 0..=1, default_missing_value = "1000", conflicts_with = "nodes")]
     table: Option<usize>,
+    /// Measures what it costs a cluster of this size that starts ask every member instead: beside a silent one, and when
+    /// many children fail over at once.
+    #[arg(long, value_name = "NODES", value_parser = clap::value_parser!(u16).range(30..=1_000), conflicts_with_all = ["nodes", "table"])]
+    asking: Option<u16>,
 }
 
 impl Bench {
     pub(crate) fn execute(&self) -> Result<u8, Wrong> {
         if let Some(nodes_max) = self.table {
             table(nodes_max);
+            return Ok(0);
+        }
+        if let Some(nodes) = self.asking {
+            println!("{}", asking::measure(usize::from(nodes), |part| eprintln!("{nodes} nodes: {part}")));
             return Ok(0);
         }
         let one = self.nodes.map(|nodes| Case {

@@ -153,7 +153,8 @@ impl Both {
 
     fn begin_pull(&mut self, node: usize, from: usize) {
         let (seen, top) = (compared(&self.real[node], &self.real[from]), self.real[from].rules.top());
-        self.real[node].rules.open_pull(seen, top);
+        self.real[node].rules.begin_pull(seen);
+        self.real[node].rules.open_pull(top);
         let (seen, top) = (self.model[from].seen.clone(), self.model[from].top);
         self.model[node].open_pull(seen, top);
         self.pulls[node] = Some((from, 0));
@@ -245,7 +246,8 @@ fn what_the_peer_has_forgotten_since_its_snapshot_is_not_taken_for_removed() {
         let record = writer.rules.write(&mut writer.shelf, Place(0), Nothing).clone();
         peer.put(0, record.clone());
         puller.put(0, record.clone());
-        puller.rules.open_pull(compared(&puller, &peer), peer.rules.top());
+        puller.rules.begin_pull(compared(&puller, &peer));
+        puller.rules.open_pull(peer.rules.top());
         peer.rules.forget_writers(&mut peer.shelf, |writer| writer == record.dot.writer);
         if says_so {
             puller.rules.forget_in_pull(&[record.dot.writer]);
@@ -255,4 +257,21 @@ fn what_the_peer_has_forgotten_since_its_snapshot_is_not_taken_for_removed() {
         puller.rules.finish_pull();
         assert_eq!(puller.shelf.get(&Place(0)).is_some(), says_so);
     }
+}
+
+/// Goal: what the puller forgets of a member that goes down in the middle of a pull is no removal when that member is back.
+/// Method: the puller forgets the writer of a record between its question and the answer, and is told the record again
+/// afterwards.
+#[test]
+fn what_the_puller_has_forgotten_since_its_question_is_not_taken_for_removed() {
+    let [mut writer, mut peer, mut puller] = [1, 2, 3].map(|id| Real::new(InstanceId::new(id)));
+    let record = writer.rules.write(&mut writer.shelf, Place(0), Nothing).clone();
+    peer.put(0, record.clone());
+    puller.put(0, record.clone());
+    puller.rules.begin_pull(compared(&puller, &peer));
+    puller.rules.forget_writers(&mut puller.shelf, |writer| writer == record.dot.writer);
+    puller.rules.open_pull(peer.rules.top());
+    puller.rules.finish_pull();
+    puller.put(0, record);
+    assert!(puller.shelf.get(&Place(0)).is_some());
 }

@@ -120,7 +120,7 @@ impl Comparison {
         }
         let answer = self.next_step(room);
         if self.is_complete() {
-            std::mem::take(&mut self.forgotten).into_iter().for_each(|writer| self.theirs.forget(writer));
+            self.forgotten.iter().for_each(|writer| self.theirs.forget(*writer));
         }
         Some(answer)
     }
@@ -146,9 +146,12 @@ impl Comparison {
     /// The writer counts as one that the other one has never heard of.
     pub fn forget(&mut self, writer: InstanceId) {
         self.theirs.forget(writer);
-        if !self.is_complete() {
-            self.forgotten.insert(writer);
-        }
+        self.forgotten.insert(writer);
+    }
+
+    /// Whether a writer has been forgotten since the beginning.
+    pub fn has_forgotten(&self, writer: InstanceId) -> bool {
+        self.forgotten.contains(&writer)
     }
 
     /// Looks which children of a node differ.

@@ -142,11 +142,12 @@ pub struct Span<K, V> {
     pub bodies: Vec<(K, Record<V>)>,
 }
 
-/// A pull that has its snapshot, or is being told it, and is not finished.
+/// A pull that is not finished.
 #[derive(Clone, Debug)]
 struct OpenPull {
     seen: Comparison,
-    top: u64,
+    /// The peer's highest birth, as soon as it has taken its snapshot.
+    top: Option<u64>,
 }
 
 /// What a node knows of a replicated map beside its records, and the rules by which it changes them.
@@ -270,7 +271,7 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
     }
 
     fn is_left_to_pull(&self, dot: Dot) -> bool {
-        let Some(pull) = &self.pull else { return false };
+        let Some(pull) = self.pull.as_ref().filter(|pull| pull.top.is_some()) else { return false };
         let is_unclear = pull.seen.is_unclear(dot.writer) && !self.sabotage.lacks(Rule::IgnoreUnclear);
         (is_unclear || pull.seen.theirs().contains(dot)) && !self.sabotage.lacks(Rule::IgnoreWhilePulling)
     }
@@ -418,10 +419,17 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
         span
     }
 
+    /// The question is asked with which a pull begins.
+    pub fn begin_pull(&mut self, seen: Comparison) {
+        self.pull = Some(OpenPull { seen, top: None });
+    }
+
     /// R5, step 1: the peer has taken its snapshot; from now on direct puts of what it has seen, or may have seen as far
     /// as it has told, are ignored.
-    pub fn open_pull(&mut self, seen: Comparison, top: u64) {
-        self.pull = Some(OpenPull { seen, top });
+    pub fn open_pull(&mut self, top: u64) {
+        if let Some(pull) = &mut self.pull {
+            pull.top = Some(top);
+        }
     }
 
     /// Takes a step of the comparison of the pull that is open, and answers it as [`Comparison::take`] does.
@@ -495,7 +503,7 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
     pub fn finish_pull(&mut self) {
         if let Some(pull) = self.pull.take() {
             self.seen.union(pull.seen.theirs());
-            self.note_top(pull.top);
+            pull.top.into_iter().for_each(|top| self.note_top(top));
         }
     }
 

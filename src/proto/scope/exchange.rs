@@ -51,21 +51,14 @@ const LEVEL_MAX: u8 = DEPTH_MAX as u8;
 struct Pull {
     from: InstanceId,
     session: u32,
-    /// How it began, in the desired children and in what members own; until the snapshot is taken.
-    began: Option<(Beginning, Beginning)>,
+    /// The first sums over the records, of the desired children and of what members own; until the snapshot is taken.
+    began: Option<(Sums, Sums)>,
     /// The levels at which this node asks for a listing.
     depths: (u8, u8),
     /// Whether it is clear what the other one had seen.
     is_compared: bool,
     is_settled: bool,
     progress: Time,
-}
-
-/// What this node had said of itself when it asked, in one family.
-#[derive(Debug)]
-struct Beginning {
-    seen: Comparison,
-    records: Sums,
 }
 
 /// A pull that another node makes here.
@@ -102,10 +95,10 @@ pub(super) struct Exchanges {
 }
 
 /// Begins a pull in one family.
-fn begin<K: Key, V: Value + Clone>(replica: &Replica<K, V>, shelf: &impl Shelf<K, V>) -> (Beginning, Opening) {
+fn begin<K: Key, V: Value + Clone>(replica: &mut Replica<K, V>, shelf: &impl Shelf<K, V>) -> Opening {
     let (comparison, seen) = Comparison::begin(replica.seen().clone());
-    let records = replica.sums_below(shelf, 0, 0);
-    (Beginning { seen: comparison, records }, Opening { seen, records })
+    replica.begin_pull(comparison);
+    Opening { seen, records: replica.sums_below(shelf, 0, 0) }
 }
 
 /// Answers the beginning of a pull in one family: takes the snapshot, and queues what is to be listed in any case.
@@ -152,15 +145,14 @@ fn queue(spans: &mut VecDeque<(u64, u64)>, list: Vec<(u8, u32)>) -> Option<()> {
 /// Takes the snapshot that was made for this pull, in one family, and answers.
 fn pull_snap<K: Key, V: Value + Clone>(
     (replica, shelf): (&mut Replica<K, V>, &impl Shelf<K, V>),
-    began: Beginning,
+    mut first: Sums,
     depth: u8,
     snap: Snap,
     room: usize,
 ) -> Option<Turn> {
-    replica.open_pull(began.seen, snap.top);
+    replica.open_pull(snap.top);
     // What has changed here since this node told its first sums was compared by what it was then, and while the rules of
     // an open pull did not yet hold: it is compared again.
-    let mut first = began.records;
     for &(level, index, _) in &snap.turn.records.nodes {
         if level != 1 || !trie::is_node(level, index) {
             return None;
@@ -268,14 +260,14 @@ impl Scope {
             let Some(identity) = cx.membership.identity_of(from) else { continue };
             self.exchanges.sessions = self.exchanges.sessions.wrapping_add(1);
             let session = self.exchanges.sessions;
-            let (begun_desired, desired) = begin(&self.desired, &self.children);
-            let (begun_owned, owned) = begin(&self.owned, &self.children);
+            let desired = begin(&mut self.desired, &self.children);
+            let owned = begin(&mut self.owned, &self.children);
             self.exchanges.last_pull = Some(cx.now);
             self.exchanges.differing.remove(&from);
             self.exchanges.pull = Some(Pull {
                 from,
                 session,
-                began: Some((begun_desired, begun_owned)),
+                began: Some((desired.records, owned.records)),
                 depths: (0, 0),
                 is_compared: false,
                 is_settled: false,
@@ -519,17 +511,17 @@ impl Scope {
 
     fn pull_snap(&mut self, cx: &mut Shared, from: Identity, settled: bool, desired: Snap, owned: Snap) -> bool {
         let Some(pull) = &mut self.exchanges.pull else { return true };
-        let Some((mut begun_desired, begun_owned)) = pull.began.take() else { return false };
+        let Some((mut first_desired, first_owned)) = pull.began.take() else { return false };
         if cx.sabotage.lacks(Rule::CompareAgain) {
-            begun_desired.records = self.desired.sums_below(&self.children, 0, 0);
+            first_desired = self.desired.sums_below(&self.children, 0, 0);
         }
         pull.progress = cx.now;
         pull.is_settled = settled;
         pull.depths = (pull_depth(desired.depth), pull_depth(owned.depth));
         let depths = pull.depths;
         let (Some(desired), Some(owned)) = (
-            pull_snap((&mut self.desired, &self.children), begun_desired, depths.0, desired, seen_room(cx)),
-            pull_snap((&mut self.owned, &self.children), begun_owned, depths.1, owned, seen_room(cx)),
+            pull_snap((&mut self.desired, &self.children), first_desired, depths.0, desired, seen_room(cx)),
+            pull_snap((&mut self.owned, &self.children), first_owned, depths.1, owned, seen_room(cx)),
         ) else {
             return false;
         };
@@ -642,6 +634,10 @@ impl Scope {
         span.bodies.retain(|(key, _)| counts(cx, key.instance()));
         let me = self.me;
         span.listed.retain(|(key, ..)| counts(cx, key.instance()) || key.instance() == me);
+        // Whoever went down and came back meanwhile is forgotten here, and the peer can't know that bodies are lacking.
+        if let Some(seen) = self.owned.comparison() {
+            span.listed.retain(|(key, ..)| !seen.has_forgotten(key.instance()));
+        }
         // What the peer still holds of this node and this node has replaced since is not listed as lacking a body.
         span.listed
             .retain(|(key, dot, _)| key.instance() != me || self.children.owned(key).is_some_and(|r| r.dot == *dot));
