@@ -11,11 +11,11 @@ use crate::support::*;
 
 /// Set to 1 to write the golden file anew, after a change of the protocol:
 /// `HAULOUT_UPDATE_GOLDEN=1 cargo test --test virtual_time determinism`.
-const UPDATE: &str = "HAULOUT_UPDATE_GOLDEN";
+pub(crate) const UPDATE: &str = "HAULOUT_UPDATE_GOLDEN";
 /// Set for the other process, which then only prints its digests.
 const PRINT: &str = "HAULOUT_PRINT_DIGESTS";
 
-fn is_set(name: &str) -> bool {
+pub(crate) fn is_set(name: &str) -> bool {
     #[allow(clippy::disallowed_methods, reason = "a switch of this test, not of the library")]
     std::env::var(name).is_ok_and(|value| value == "1")
 }

@@ -3,18 +3,15 @@
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 
+use haulout::Event;
 use haulout::proto::packet::{CHECKSUM_BYTES, Codec, Place, seal_plaintext};
 use haulout::proto::wire::{Hello, Message, Purpose};
-use haulout::proto::{
-    Birth, ChildEvent, Command, ConnId, Identity, InstanceId, Node, Output, Reply, RequestId, RunId, ScopeId,
-    ScopeSetup, Stats, StreamEvent, Time, placement,
-};
-use haulout::{ChildState, Config, Event, Kind, Outcome, Security, Which};
+use haulout::proto::{Identity, InstanceId, Stats, placement};
 use haulout_sim::random::Random;
 use haulout_sim::{Cluster, Datagram, NodeIdx, Options, Treatment};
 
+use crate::lone::Lone;
 use crate::support::*;
 
 fn bytes(random: &mut Random, max: usize) -> Vec<u8> {
@@ -22,7 +19,7 @@ fn bytes(random: &mut Random, max: usize) -> Vec<u8> {
     (0..len).map(|_| random.bits() as u8).collect()
 }
 
-fn refused(stats: &Stats) -> u64 {
+pub(crate) fn refused(stats: &Stats) -> u64 {
     let Stats { refused_malformed, refused_corrupt, refused_wire_version, refused_other_cluster, swim_errors, .. } =
         *stats;
     refused_malformed + refused_corrupt + refused_wire_version + refused_other_cluster + swim_errors
@@ -215,118 +212,6 @@ fn a_node_of_another_cluster_is_refused_with_a_reason_and_disturbs_nobody() {
     start(&mut cluster, stranger, spec("child-000"));
     cluster.crash(stranger);
     converge_to(&mut cluster, SOON, &all);
-}
-
-/// A node that is driven by hand, with one child that runs.
-struct Lone {
-    node: Node,
-    now: Time,
-    run: Option<RunId>,
-    replies: Vec<Reply>,
-    closed: usize,
-    streams: u64,
-    random: Random,
-}
-
-impl Lone {
-    fn new() -> Self {
-        let addr = SocketAddr::from(([10, 9, 9, 9], 7946));
-        let security = Security::Plaintext { allow_beyond_loopback: true };
-        let config = Config { bind: addr, security, ..Config::default() };
-        let birth = Birth {
-            addr,
-            instance: InstanceId::new(99),
-            seed: [7; 32],
-            wall_ms_at_zero: 0,
-            sabotage: Default::default(),
-            fault_sites: Default::default(),
-            fanout: Default::default(),
-        };
-        let node = Node::new(&config, birth, Time::ZERO).expect("a node");
-        let random = Random::stream(9, "frames");
-        let mut lone = Lone { node, now: Time::ZERO, run: None, replies: Vec::new(), closed: 0, streams: 0, random };
-        let setup = ScopeSetup {
-            name: "lone".into(),
-            kinds: vec![Kind::new("kind").expect("a kind")],
-            weight: 100,
-            labels: Vec::new(),
-            version: String::new(),
-            children: vec![spec("child")],
-        };
-        lone.node.command(lone.now, RequestId(1), Command::JoinScope(setup));
-        lone.run_for(3);
-        lone.node.handle_child(lone.now, lone.run.expect("it is started"), ChildEvent::Started);
-        lone.drain();
-        lone
-    }
-
-    /// Does what the node asks; its child may neither be stopped nor started again.
-    fn drain(&mut self) {
-        while self.node.poll_transmit(self.now).is_some() {}
-        while let Some(output) = self.node.poll_output() {
-            match output {
-                Output::StartChild(start) => assert!(self.run.replace(start.run).is_none(), "started again"),
-                Output::StopChild { .. } => panic!("its child was stopped"),
-                Output::Reply { reply, .. } => self.replies.push(reply),
-                Output::Close { .. } => self.closed += 1,
-                Output::Connect { conn, .. } => self.node.handle_stream(self.now, conn, StreamEvent::Closed),
-                _ => {}
-            }
-            while self.node.poll_transmit(self.now).is_some() {}
-        }
-    }
-
-    fn run_for(&mut self, seconds: u64) {
-        let until = self.now + secs(seconds);
-        while let Some((at, _)) = self.node.poll_timeout().filter(|(at, _)| *at <= until) {
-            self.now = self.now.max(at);
-            self.node.handle_timeout(self.now);
-            self.drain();
-        }
-        self.now = until;
-    }
-
-    /// Somebody dials and sends these frames.
-    fn dialled_with(&mut self, frames: &[&[u8]]) {
-        let conn = self.held_with(frames);
-        self.node.handle_stream(self.now, conn, StreamEvent::Closed);
-        self.drain();
-    }
-
-    /// Somebody dials, sends these frames and keeps the stream open.
-    fn held_with(&mut self, frames: &[&[u8]]) -> ConnId {
-        self.streams += 1;
-        let conn = ConnId::accepted(self.streams);
-        let from = SocketAddr::from(([10, 0, 0, 1], 40_000));
-        self.node.handle_stream(self.now, conn, StreamEvent::Accepted { from });
-        for frame in frames {
-            self.node.handle_stream(self.now, conn, StreamEvent::Frame(frame));
-            self.drain();
-        }
-        conn
-    }
-
-    fn standing_streams(&self) -> usize {
-        self.node.sizes().into_iter().find(|size| size.name == "standing streams").expect("it is counted").len
-    }
-
-    /// Its child runs, and it still starts and stops others.
-    fn assert_works(&mut self) {
-        self.run_for(1);
-        let list = Command::WhichChildren { scope: ScopeId::of("lone"), which: Which::Global };
-        self.node.command(self.now, RequestId(2), list);
-        self.drain();
-        match self.replies.last() {
-            Some(Reply::Children(children)) => {
-                assert_eq!((children.len(), &children[0].state), (1, &ChildState::Running));
-            }
-            other => panic!("{other:?}"),
-        }
-        let run = self.run.take().expect("its child");
-        self.node.handle_child(self.now, run, ChildEvent::Exited(Outcome::Error(Arc::from("crash"))));
-        self.drain();
-        assert!(self.run.is_some(), "a crash is still repaired");
-    }
 }
 
 /// Every frame that nodes sent each other in a lively minute.

@@ -3,15 +3,18 @@
 //! One file per subject. Everything is judged from outside: from the children's own start and stop times, from
 //! listings and from events.
 
+mod any_bytes;
 mod budgets;
 mod chaos;
 mod children;
 mod crashes;
 mod determinism;
 mod figures;
+mod golden;
 mod hostile;
 mod leaving;
 mod listings;
+mod lone;
 mod membership;
 mod moves;
 mod network;
