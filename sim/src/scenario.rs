@@ -11,7 +11,7 @@ pub mod faults;
 mod file;
 pub mod span;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -27,6 +27,9 @@ use crate::children::{Plan, Start};
 use crate::cluster::Resume;
 use crate::network::Link;
 use crate::random::Range;
+
+/// A scenario with more nodes is a mistake in writing: it would take the memory of the machine before anything runs.
+const NODES_MAX: usize = 10_000;
 
 /// Everything about a run.
 ///
@@ -378,19 +381,22 @@ impl Scenario {
     /// # Errors
     /// The first thing that is wrong.
     pub fn check(&self) -> Result<(), ScenarioError> {
+        let count = self.cluster.count.saturating_add(self.cluster.nodes.len());
+        if count > NODES_MAX {
+            return Err(ScenarioError(format!("{count} nodes are too many, at most {NODES_MAX} can be simulated")));
+        }
         let nodes = self.nodes();
+        if nodes.is_empty() {
+            return Err(ScenarioError("a cluster needs a node".into()));
+        }
+        let mut names = BTreeSet::new();
+        if let Some(twice) = nodes.iter().find(|node| !names.insert(&node.name)) {
+            return Err(ScenarioError(format!("there are two nodes {}", twice.name)));
+        }
         let known = |name: &str| match nodes.iter().any(|node| node.name == name) {
             true => Ok(()),
             false => Err(ScenarioError(format!("there is no node {name}"))),
         };
-        if nodes.is_empty() {
-            return Err(ScenarioError("a cluster needs a node".into()));
-        }
-        for (number, node) in nodes.iter().enumerate() {
-            if nodes[..number].iter().any(|other| other.name == node.name) {
-                return Err(ScenarioError(format!("there are two nodes {}", node.name)));
-            }
-        }
         for (name, at) in nodes.iter().map(|node| (&node.name, node.at)) {
             if at > self.duration {
                 return Err(ScenarioError(format!("{name} starts behind the end")));
@@ -406,7 +412,12 @@ impl Scenario {
         let ends = [&self.end.stay_down, &self.end.cut_off];
         ends.into_iter().flatten().chain(&self.end.leave).try_for_each(|name| known(name))?;
         self.rules().find_map(Result::err).map_or(Ok(()), Err)?;
-        self.cluster.sites.keys().try_for_each(|name| site_named(name).map(|_| ()))?;
+        for (name, chance) in &self.cluster.sites {
+            site_named(name)?;
+            if !(0.0..=1.0).contains(chance) {
+                return Err(ScenarioError(format!("{name} fires with {chance}: a probability is from 0 to 1")));
+            }
+        }
         self.config.check().map_err(|error| ScenarioError(error.to_string()))
     }
 

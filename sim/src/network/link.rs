@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::random::Range;
 
@@ -15,26 +15,33 @@ pub struct Link {
     /// How long a datagram travels.
     pub delay: Range,
     /// How likely a datagram, or a segment of a stream, takes `tail_delay` more.
+    #[serde(deserialize_with = "chance")]
     pub tail: f64,
     /// How much more the slowest take.
     pub tail_delay: Range,
     /// How likely a datagram is lost.
+    #[serde(deserialize_with = "chance")]
     pub loss: f64,
     /// How likely a datagram is lost besides, in bad periods (Gilbert and Elliott's channel, in time).
+    #[serde(deserialize_with = "chance")]
     pub burst_loss: f64,
     /// How long the link is good between two bad periods.
     pub burst_every: Range,
     /// How long a bad period lasts.
     pub burst_length: Range,
     /// How likely a datagram arrives twice.
+    #[serde(deserialize_with = "chance")]
     pub duplicate: f64,
     /// How likely a copy of a datagram arrives once more long after it.
+    #[serde(deserialize_with = "chance")]
     pub replay: f64,
     /// How long after it was sent.
     pub replay_after: Range,
     /// How likely one to three bits of a datagram flip. A stream knows no such thing.
+    #[serde(deserialize_with = "chance")]
     pub corrupt: f64,
     /// How likely a datagram loses its end. A stream knows no such thing.
+    #[serde(deserialize_with = "chance")]
     pub truncate: f64,
     /// How many bytes a second it carries; `None`: any number. Datagrams beyond that wait in a queue, streams are
     /// slowed down.
@@ -44,6 +51,7 @@ pub struct Link {
     /// Larger datagrams are lost; `None`: none is too large.
     pub mtu: Option<usize>,
     /// How likely a frame of a stream is the one on whose way the stream is reset.
+    #[serde(deserialize_with = "chance")]
     pub reset: f64,
 }
 
@@ -144,6 +152,12 @@ impl Severity {
     }
 }
 
+fn chance<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let chance = f64::deserialize(deserializer)?;
+    let is_one = (0.0..=1.0).contains(&chance);
+    is_one.then_some(chance).ok_or_else(|| de::Error::custom(format!("{chance} is no probability: it is from 0 to 1")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,6 +179,9 @@ mod tests {
         assert_eq!(toml::from_str(&written), Ok(link), "{written}");
         assert!(toml::from_str::<Link>("lost = 0.25").is_err(), "a misspelt fault is no fault");
         assert!(toml::from_str::<Link>("delay = \"60ms..1ms\"").is_err());
+        for wrong in ["nan", "-0.5", "1.5", "inf"] {
+            assert!(toml::from_str::<Link>(&format!("loss = {wrong}")).is_err(), "{wrong} is no probability");
+        }
     }
 
     #[test]
