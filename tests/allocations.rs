@@ -1,7 +1,8 @@
 //! How much memory bytes from the network can make a decoder ask for. A test of its own, because the allocator that counts
 //! is that of the whole process.
 
-use haulout::proto::wire::{Head, Message, seal};
+use haulout::proto::packet::{Codec, Place, seal_plaintext};
+use haulout::proto::wire::Message;
 use haulout::proto::{Identity, InstanceId};
 use peak_alloc::PeakAlloc;
 
@@ -35,9 +36,9 @@ fn read(mut bytes: &[u8]) {
 fn packet() -> Vec<u8> {
     let from = Identity { addr: ([10, 0, 0, 1], 7946).into(), bump: 0, instance: InstanceId::new(1) };
     let mut packet = Vec::new();
-    Head::new("haulout").begin(&mut packet, &[7; 100]);
+    Codec::plaintext("haulout").begin(&mut packet, &[7; 100]);
     packet = postcard::to_extend(&from, packet).expect("an identity can be written");
-    seal(&mut packet, 0);
+    seal_plaintext(&mut packet, 0);
     packet
 }
 
@@ -52,7 +53,7 @@ fn no_bytes_make_a_decoder_allocate_more_than_a_small_multiple_of_them() {
         let bytes = postcard::to_stdvec(&message).expect("a message can be written");
         for place in 0..bytes.len() {
             for length in lengths {
-                for (filler, count) in [(0, 0), (0, 6_000), (1, 6_000), (16, 6_000)] {
+                for (filler, count) in [(0, 0), (1, 6_000)] {
                     let mut forged = [&bytes[..place], length, &bytes[place + 1..]].concat();
                     forged.extend(std::iter::repeat_n(filler, count));
                     let peak = peak_of(|| read(&forged));
@@ -64,6 +65,6 @@ fn no_bytes_make_a_decoder_allocate_more_than_a_small_multiple_of_them() {
         }
     }
     assert!(greatest > 6_000, "what is read is counted: {greatest}");
-    let packet = packet();
-    assert_eq!(peak_of(|| assert!(Head::new("haulout").open(&packet).is_ok())), 0);
+    let (codec, packet) = (Codec::plaintext("haulout"), packet());
+    assert_eq!(peak_of(|| assert!(codec.open(&packet, Place::Datagram, &mut Vec::new()).is_ok())), 0);
 }

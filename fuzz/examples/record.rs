@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use haulout::proto::wire::{Head, Message, ScopeMessage};
+use haulout::proto::packet::Codec;
+use haulout::proto::wire::{Message, ScopeMessage};
 use haulout::proto::{InstanceId, Time};
 use haulout::{ChildSpec, Config};
 use haulout_fuzz::{Change, Deed, Lone, Report, Step, write};
@@ -60,11 +61,12 @@ fn recorded(seed: u64) -> Vec<Heard> {
     let heard = Rc::new(RefCell::new(Vec::new()));
     let link = Link { loss: 0.02, delay: Range::millis(1, 5), ..Link::default() };
     let mut cluster = Cluster::new(Options { link, ..Options::seeded(seed) });
-    let (kept, head) = (Rc::clone(&heard), Head::new(&cluster.options().config.cluster));
+    let (kept, codec) = (Rc::clone(&heard), Codec::plaintext(&cluster.options().config.cluster));
+    let mut opened = Vec::new();
     cluster.on_packet(move |packet| {
         let (from, is_stream) = (packet.from.0 as u8, packet.is_stream);
         if packet.to == NodeIdx(0)
-            && let Ok(open) = head.open(packet.bytes)
+            && let Ok(open) = codec.peek(packet.bytes, &mut opened)
         {
             let (mut messages, mut rest) = (Vec::new(), open.messages);
             while let Ok((message, after)) = postcard::take_from_bytes(rest) {

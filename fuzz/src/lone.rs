@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use haulout::proto::wire::DATAGRAM_BYTES_MAX;
+use haulout::proto::packet::DATAGRAM_BYTES_MAX;
 use haulout::proto::{
     Birth, ChildEvent, Command, ConnId, Identity, Node, Output, RequestId, RunId, ScopeId, ScopeSetup, StreamEvent,
     Time,

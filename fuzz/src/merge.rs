@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use haulout::proto::group::comparison::{Comparison, SeenStep};
 use haulout::proto::group::{BucketMap, ChildKey, Desired, Merge, Record, Replica, Seen};
 use haulout::proto::{Dot, InstanceId, Sabotage};
 use haulout::{ChildId, ChildSpec};
@@ -13,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::script::read;
 
 const REPLICAS: usize = 3;
+/// So little that a comparison takes several steps.
+const ROOM_BYTES: usize = 40;
 
 /// One thing that happens to the replicas, which are counted modulo three.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -193,10 +196,22 @@ impl World {
 
     fn begin_pull(&mut self, at: usize, from: usize) {
         self.abort(at);
-        let snapshot = (self.all[from].replica.seen().clone(), self.all[from].replica.top());
+        let (asks, sums) = Comparison::begin(self.all[at].replica.seen().clone());
+        let teller = &self.all[from].replica;
+        let (mut answers, mut step) = Comparison::answer(teller.seen().clone(), sums, ROOM_BYTES);
+        let top = teller.top();
         let one = &mut self.all[at];
-        one.pull = Some(Pull { from, seen: one.replica.seen().clone(), next: 0 });
-        one.replica.open_pull(snapshot.0, snapshot.1);
+        one.replica.begin_pull(asks);
+        one.replica.open_pull(top);
+        loop {
+            let back = one.replica.compare_seen(step, ROOM_BYTES).expect("an honest step");
+            step = answers.take(back, ROOM_BYTES).expect("an honest step");
+            let knows = one.replica.comparison().is_some_and(|comparison| comparison.is_complete());
+            if knows && answers.is_complete() && step == SeenStep::default() {
+                break;
+            }
+        }
+        one.pull = Some(Pull { from, seen: answers.theirs().clone(), next: 0 });
     }
 
     fn pull_on(&mut self, at: usize, mut lines: usize) {

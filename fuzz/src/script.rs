@@ -5,7 +5,8 @@
 
 use std::net::SocketAddr;
 
-use haulout::proto::wire::{Head, Message, seal};
+use haulout::proto::packet::{Codec, seal_plaintext};
+use haulout::proto::wire::Message;
 use haulout::proto::{Identity, InstanceId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -97,7 +98,7 @@ pub fn identity(peer: u8) -> Identity {
 /// A whole packet of the default cluster.
 pub fn sealed(swim: &[u8], from: Identity, messages: &[Message], noise: &[u8]) -> Vec<u8> {
     let mut packet = Vec::new();
-    Head::new("haulout").begin(&mut packet, swim);
+    Codec::plaintext("haulout").begin(&mut packet, swim);
     if !(messages.is_empty() && noise.is_empty()) {
         packet = postcard::to_extend(&from, packet).expect("an identity");
     }
@@ -105,6 +106,6 @@ pub fn sealed(swim: &[u8], from: Identity, messages: &[Message], noise: &[u8]) -
         packet = postcard::to_extend(message, packet).expect("a message");
     }
     packet.extend_from_slice(noise);
-    seal(&mut packet, 0);
+    seal_plaintext(&mut packet, 0);
     packet
 }

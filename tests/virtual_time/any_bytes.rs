@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use haulout::proto::wire::{Head, Hello, Message, Purpose, seal};
+use haulout::proto::packet::{Codec, seal_plaintext};
+use haulout::proto::wire::{Hello, Message, Purpose};
 use haulout::proto::{ConnId, Identity, InstanceId, Output, ScopeId, StreamEvent, placement};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -16,19 +17,23 @@ fn peer() -> Identity {
 /// A packet that passes for one of the peer's: this message, if there is one, and any bytes behind it.
 fn packet(swim: &[u8], message: Option<Message>, rest: &[u8]) -> Vec<u8> {
     let mut packet = Vec::new();
-    Head::new("haulout").begin(&mut packet, swim);
+    Codec::plaintext("haulout").begin(&mut packet, swim);
     packet = postcard::to_extend(&peer(), packet).expect("an identity can be written");
     if let Some(message) = message {
         packet = postcard::to_extend(&message, packet).expect("a message can be written");
     }
     packet.extend_from_slice(rest);
-    seal(&mut packet, 0);
+    seal_plaintext(&mut packet, 0);
     packet
 }
 
 fn hello(purpose: Purpose) -> Vec<u8> {
     let (cluster, placement) = ("haulout".into(), placement::fingerprint());
-    packet(&[], Some(Message::Hello(Hello { cluster, placement, name: "anybody".into(), purpose })), &[])
+    packet(
+        &[],
+        Some(Message::Hello(Hello { cluster, placement, name: "anybody".into(), purpose, nonce: [0; 16] })),
+        &[],
+    )
 }
 
 /// Frames as they may be: of any bytes, and of any bytes in a packet that passes.

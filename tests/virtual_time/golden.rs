@@ -8,8 +8,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use haulout::proto::group::{ClaimState, Owned};
+use haulout::proto::packet::{Codec, seal_plaintext};
 use haulout::proto::wire::{
-    Exchange, Head, Life, Message, Purpose, Refusal, ScopeMessage, Status, TableState, Verdict, WIRE_VERSION, seal,
+    Exchange, Life, Message, Purpose, Refusal, ScopeMessage, Status, TableState, Verdict, WIRE_VERSION,
 };
 use haulout::{Restart, Shutdown};
 use haulout_sim::random::Random;
@@ -62,10 +63,10 @@ fn encoded(message: &Message) -> Vec<u8> {
 
 fn packet_of(messages: &[u8]) -> Vec<u8> {
     let mut packet = Vec::new();
-    Head::new("haulout").begin(&mut packet, &[]);
+    Codec::plaintext("haulout").begin(&mut packet, &[]);
     packet = postcard::to_extend(&identity(2), packet).expect("an identity can be written");
     packet.extend_from_slice(messages);
-    seal(&mut packet, 0);
+    seal_plaintext(&mut packet, 0);
     packet
 }
 

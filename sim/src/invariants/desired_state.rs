@@ -354,7 +354,7 @@ fn answers_follow_from_earlier_ones(facts: &Facts<'_>) -> Result<(), Violation> 
             let follows = write.instance == read.instance && write.done() <= read.call.called;
             let Some(wrong) = follows.then(|| contradiction(write, read)).flatten() else { continue };
             let crosses = |other: &Entry<'_>| {
-                let before = other.done() <= write.call.called
+                let before = other.precedes(write)
                     && knowledge.reaches(other.instance, other.done(), write.instance, write.call.called);
                 !before && other.call.called <= read.done()
             };

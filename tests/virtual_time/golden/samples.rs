@@ -4,11 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use haulout::proto::group::comparison::SeenStep;
 use haulout::proto::group::replica::{Record, Span};
 use haulout::proto::group::{ChildKey, Claim, ClaimState, Desired, MemberRecord, Owned, OwnedKey, Ranges};
+use haulout::proto::group::trie::Sums;
 use haulout::proto::wire::{
-    Answer, Ask, Exchange, Hello, Life, Message, Purpose, Refusal, ScopeMessage, SeenSums, Snap, Status, Step,
-    TableEntry, TableState, Verdict, Welcome,
+    Answer, Ask, Exchange, Hello, Life, Message, Opening, Purpose, Refusal, ScopeMessage, Snap, Status, Step,
+    TableEntry, TableState, Turn, Verdict, Welcome,
 };
 use haulout::proto::{Dot, Epoch, Identity, InstanceId, ScopeId};
 use haulout::{ChildId, ChildSpec, Kind, Restart, Shutdown};
@@ -86,7 +88,13 @@ fn ranges() -> Ranges {
 }
 
 fn hello(purpose: Purpose) -> Message {
-    Message::Hello(Hello { cluster: "reef".into(), placement: 0x0123_4567_89ab_cdef, name: "seal-1".into(), purpose })
+    Message::Hello(Hello {
+        cluster: "reef".into(),
+        placement: 0x0123_4567_89ab_cdef,
+        name: "seal-1".into(),
+        purpose,
+        nonce: [7; 16],
+    })
 }
 
 fn table(state: TableState) -> Vec<TableEntry> {
@@ -103,12 +111,25 @@ fn answer(verdict: Verdict, life: Life) -> ScopeMessage {
     ScopeMessage::Answer(Answer { key: key(), to, round: 4, attempt: 1, verdict, asked: dot(300), life, run: 2 })
 }
 
-fn step() -> Step {
-    Step { nodes: vec![(1, 15, vec![1, u64::MAX])], list: vec![(2, 255), (3, 4_095)] }
+fn sums() -> Sums {
+    Sums(std::array::from_fn(|branch| if branch % 5 == 0 { u64::MAX - branch as u64 } else { 0 }))
 }
 
-fn snap() -> Snap {
-    Snap { top: 301, seen: vec![(3, vec![(identity(2).instance, ranges())])], depth: 2, sums: vec![7; 16] }
+fn step() -> Step {
+    Step { nodes: vec![(1, 15, sums())], list: vec![(2, 255), (3, 4_095)] }
+}
+
+fn seen() -> SeenStep {
+    let told = || vec![(identity(2).instance, ranges())];
+    SeenStep { nodes: vec![(1, 3, sums())], told: vec![(2, 17, told())], corrected: told(), more: true }
+}
+
+fn turn() -> Box<Turn> {
+    Box::new(Turn { seen: seen(), records: step() })
+}
+
+fn snap() -> Box<Snap> {
+    Box::new(Snap { top: 301, depth: 2, turn: *turn() })
 }
 
 /// Every sample.
@@ -129,7 +150,10 @@ fn of_members() -> Vec<Sample> {
         ("Purpose::Messages", hello(Purpose::Messages)),
         ("Purpose::Join", hello(Purpose::Join)),
         ("Purpose::Watch", hello(Purpose::Watch)),
-        ("Message::Welcome", Message::Welcome(Welcome { name: "seal-2".into(), table: table(TableState::Alive) })),
+        (
+            "Message::Welcome",
+            Message::Welcome(Welcome { name: "seal-2".into(), nonce: [8; 16], table: table(TableState::Alive) }),
+        ),
         ("Message::Refuse", Message::Refuse(Refusal::Cluster("reef".into()))),
         ("Refusal::Cluster", Message::Refuse(Refusal::Cluster("reef".into()))),
         ("Refusal::Placement", Message::Refuse(Refusal::Placement)),
@@ -161,6 +185,8 @@ fn of_members() -> Vec<Sample> {
         ("Message::Scope", Message::Scope(scope())),
         ("Message::Scoped", Message::Scoped(ScopeMessage::StatusRequest)),
         ("Message::Rumour", Message::Rumour(300)),
+        ("Message::Challenge", Message::Challenge(300)),
+        ("Message::Proof", Message::Proof(300)),
     ]
 }
 
@@ -215,20 +241,19 @@ fn of_values() -> Vec<(&'static str, ScopeMessage)> {
 
 fn of_exchanges() -> Vec<(&'static str, Exchange)> {
     let session = 3;
-    let sums = || SeenSums { level: 1, sums: vec![5; 16] };
-    let seen = Some(Box::new((snap().seen, Vec::new())));
+    let opening = || Box::new(Opening { seen: sums(), records: Sums::default() });
     let span = Span { positions: (0, u64::MAX), listed: vec![(key(), dot(300), 2)], bodies: vec![(key(), plain())] };
     let owned_key = OwnedKey::member(identity(2).instance);
     let owned =
         Span { positions: (1, 2), listed: vec![(owned_key.clone(), dot(1), 0)], bodies: vec![(owned_key, member())] };
     let gone = vec![identity(4).instance];
     vec![
-        ("Exchange::Pull", Exchange::Pull { session, members: 11, desired: sums(), owned: sums() }),
+        ("Exchange::Pull", Exchange::Pull { session, members: 11, desired: opening(), owned: opening() }),
         ("Exchange::Snap", Exchange::Snap { session, settled: true, desired: snap(), owned: snap() }),
-        ("Exchange::Descend", Exchange::Descend { session, seen, desired: step(), owned: Step::everything() }),
-        ("Exchange::Deeper", Exchange::Deeper { session, desired: step(), owned: step() }),
+        ("Exchange::Descend", Exchange::Descend { session, desired: turn(), owned: turn() }),
+        ("Exchange::Deeper", Exchange::Deeper { session, desired: turn(), owned: turn() }),
         ("Exchange::More", Exchange::More { session }),
-        ("Exchange::Spans", Exchange::Spans { session, last: true, gone, desired: vec![span], owned: vec![owned] }),
+        ("Exchange::Spans", Exchange::Spans { session, last: true, gone, seen: Box::new((seen(), SeenStep::default())), desired: vec![span], owned: vec![owned] }),
         ("Exchange::Absent", Exchange::Absent { session }),
         ("Exchange::Busy", Exchange::Busy { session }),
     ]

@@ -137,6 +137,23 @@ fn a_call_finds_what_the_call_before_it_has_left() {
     assert!(!check(elsewhere.start(0, "x", 100).ask_terminate(1, "x", 110, not_found)), "another node");
 }
 
+/// Goal: what is asked in one instant is asked one after the other. Method: a second terminate searches elsewhere, and is
+/// answered when it has found the life of a start that came after it.
+#[test]
+fn a_call_of_the_same_instant_may_be_overtaken_by_a_later_one() {
+    let mut hand = Hand::new(2);
+    hand.start(0, "x", 100).terminate(0, "x", 100).terminate(0, "x", 100).start(0, "x", 100);
+    for (place, call) in hand.history.calls.iter_mut().enumerate() {
+        call.answer.iter_mut().filter(|_| place != 2).for_each(|(answered, _)| *answered = at(100));
+    }
+    assert!(answers_follow_from_earlier_ones(&hand.facts()).is_ok());
+    hand.history.calls.pop();
+    assert!(
+        answers_follow_from_earlier_ones(&hand.facts()).is_err(),
+        "without the later start there was nothing to find"
+    );
+}
+
 #[test]
 fn a_run_has_a_spec_that_somebody_asked_for_before() {
     let check = |hand: &Hand| specs_were_asked_for(&hand.history, hand.journal.runs()).is_err();
