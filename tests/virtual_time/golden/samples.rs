@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use haulout::proto::group::comparison::SeenStep;
 use haulout::proto::group::replica::{Record, Span};
-use haulout::proto::group::{ChildKey, Claim, ClaimState, Desired, MemberRecord, Owned, OwnedKey, Ranges};
 use haulout::proto::group::trie::Sums;
+use haulout::proto::group::{ChildKey, Claim, ClaimState, Desired, MemberRecord, Owned, OwnedKey, Ranges};
 use haulout::proto::wire::{
     Answer, Ask, Exchange, Hello, Life, Message, Opening, Purpose, Refusal, ScopeMessage, Snap, Status, Step,
     TableEntry, TableState, Turn, Verdict, Welcome,
@@ -253,7 +253,17 @@ fn of_exchanges() -> Vec<(&'static str, Exchange)> {
         ("Exchange::Descend", Exchange::Descend { session, desired: turn(), owned: turn() }),
         ("Exchange::Deeper", Exchange::Deeper { session, desired: turn(), owned: turn() }),
         ("Exchange::More", Exchange::More { session }),
-        ("Exchange::Spans", Exchange::Spans { session, last: true, gone, seen: Box::new((seen(), SeenStep::default())), desired: vec![span], owned: vec![owned] }),
+        (
+            "Exchange::Spans",
+            Exchange::Spans {
+                session,
+                last: true,
+                gone,
+                seen: Box::new((seen(), SeenStep::default())),
+                desired: vec![span],
+                owned: vec![owned],
+            },
+        ),
         ("Exchange::Absent", Exchange::Absent { session }),
         ("Exchange::Busy", Exchange::Busy { session }),
     ]
