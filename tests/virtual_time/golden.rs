@@ -8,11 +8,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use haulout::proto::group::{ClaimState, Owned};
-use haulout::proto::packet::{Codec, seal_plaintext};
+use haulout::proto::packet::{Codec, Life as SenderLife, Place, seal_plaintext};
 use haulout::proto::wire::{
     Exchange, Life, Message, Purpose, Refusal, ScopeMessage, Status, TableState, Verdict, WIRE_VERSION,
 };
-use haulout::{Restart, Shutdown};
+use haulout::{Key, Restart, Security, Shutdown};
 use haulout_sim::random::Random;
 use samples::{Sample, identity, samples, scope};
 use variants::variants;
@@ -164,4 +164,47 @@ fn messages_with_any_bit_flipped_crash_nothing() {
         lone.run_for(1);
         lone.assert_works();
     }
+}
+
+/// The text of a key that is used for nothing else.
+const KEY: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
+
+/// A datagram that brings roots, put together by somebody with these keys.
+fn datagram(keys: &[Key]) -> Vec<u8> {
+    let life = SenderLife { instance: identity(2).instance, salt: [9; 8] };
+    let (mut codec, mut packet) = (Codec::keyed("haulout", keys, life), Vec::new());
+    codec.begin(&mut packet, &[]);
+    packet = postcard::to_extend(&identity(2), packet).expect("an identity can be written");
+    packet.extend(encoded(&Message::Roots(vec![(scope(), 7)])));
+    codec.seal(&mut packet, 0, Place::Datagram);
+    packet
+}
+
+/// Goal: the layout of packets does not change unnoticed, and nothing that was changed on its way reaches a keyed node.
+/// Method: a packet in plaintext and a sealed one are compared with their file. The sealed one is given to a node that has
+/// the key, cut to every length and with every bit flipped: it believes what it did before, and answers nothing. The whole
+/// one is opened: its sender is asked whether it lives.
+#[test]
+fn sealed_packets_with_any_bit_flipped_change_nothing() {
+    let key: Key = KEY.parse().expect("a key");
+    let sealed = datagram(std::slice::from_ref(&key));
+    compared("packets", &format!("plaintext {}\nsealed {}\n", hex(&datagram(&[])), hex(&sealed)));
+    let mut lone = Lone::secured_by(Security::Keyring { keys: vec![key], file: None, env: None });
+    let view = |lone: &Lone| (lone.node.active(), lone.node.root(scope()), lone.node.sizes(), lone.node.poll_timeout());
+    let before = view(&lone);
+    let flipped = (0..sealed.len() * 8).map(|bit| {
+        let mut changed = sealed.clone();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        changed
+    });
+    let cut = (0..sealed.len()).map(|len| sealed[..len].to_vec());
+    for changed in flipped.chain(cut) {
+        lone.node.handle_datagram(lone.now, identity(2).addr, &changed);
+        assert!(lone.node.poll_transmit(lone.now).is_none(), "{}", hex(&changed));
+        assert_eq!(view(&lone), before, "{}", hex(&changed));
+    }
+    assert_eq!(lone.node.stats().refused_unproven, 0);
+    lone.node.handle_datagram(lone.now, identity(2).addr, &sealed);
+    assert!(lone.node.poll_transmit(lone.now).is_some());
+    assert_eq!(lone.node.stats().refused_unproven, 1);
 }

@@ -28,8 +28,11 @@ pub(crate) struct Lone {
 
 impl Lone {
     pub(crate) fn new() -> Self {
+        Lone::secured_by(Security::Plaintext { allow_beyond_loopback: true })
+    }
+
+    pub(crate) fn secured_by(security: Security) -> Self {
         let addr = SocketAddr::from(([10, 9, 9, 9], 7946));
-        let security = Security::Plaintext { allow_beyond_loopback: true };
         let config = Config { bind: addr, security, ..Config::default() };
         let birth = Birth {
             addr,
