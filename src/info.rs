@@ -218,6 +218,14 @@ pub enum Event {
         /// Why.
         error: Arc<str>,
     },
+    /// A child on this node blocks the thread on which it runs: it has not come back from one poll, and holds up whatever
+    /// else is to run there. Told after a second, and again whenever that has doubled.
+    ChildBlocks {
+        /// Which.
+        id: ChildId,
+        /// For how long at least.
+        lasted: Duration,
+    },
     /// A child on this node fails too often and is started again after `delay`.
     ChildBackoff {
         /// Which.

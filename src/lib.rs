@@ -75,7 +75,9 @@
 //!
 //! A child is a value of a type that implements `Child`, or bytes given to a closure (`ScopeBuilder::kind_fn`). It
 //! runs as a task of its own on the tokio runtime on which the node was started. The protocol has a thread of its own:
-//! a child that blocks its thread holds up other tasks on that thread, never the node.
+//! a child that blocks its thread holds up other tasks on that thread, never the node, and is named by a warning and by
+//! [`Event::ChildBlocks`] after a second (in profile `wan` a few). For that each poll of a child is counted, at the price of a
+//! few nanoseconds.
 //!
 //! A child that fails is restarted where it is, as its [`Restart`] policy says. Past `max_restarts` within
 //! `max_restart_window` it backs off, visibly, and its siblings never notice. To stop a child, its [`Shutdown`] policy
@@ -132,6 +134,7 @@ mod error;
 mod info;
 mod key;
 #[doc = include_str!("operations/guide.md")]
+#[doc = include_str!("operations/log.md")]
 #[doc = include_str!("operations/figures.md")]
 pub mod operations {}
 pub mod proto;

@@ -38,3 +38,50 @@ fn every_figure_is_in_the_table() {
     let scope = table("The figures of a scope", ScopeStats::default().figures());
     compare_or_update("figures.md", &format!("\n{node}\n{scope}"));
 }
+
+/// Every file below a folder.
+fn sources(folder: &Path, files: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("it is readable").flatten() {
+        match entry.path() {
+            path if path.is_dir() => sources(&path, files),
+            path if path.extension().is_some_and(|ext| ext == "rs") => files.push(path),
+            _ => {}
+        }
+    }
+}
+
+/// The text that ends each call of a macro: the message of a log line.
+fn messages(code: &str, name: &str) -> Vec<String> {
+    let ends_call = |rest: &str| rest.trim_start_matches(|c: char| c == ',' || c.is_whitespace()).starts_with(')');
+    let message = |(at, _): (usize, &str)| {
+        let call = &code[at + name.len()..];
+        let (end, _) = call.match_indices('"').find(|(quote, _)| ends_call(&call[quote + 1..]))?;
+        // A long one goes on in the next line.
+        let parts = call[..end].rsplit('"').next()?.split("\\\n").map(str::trim_start);
+        Some(parts.collect())
+    };
+    code.match_indices(name).filter_map(message).collect()
+}
+
+/// Goal: whoever reads a warning finds what to do. Method: every message of a WARN or an ERROR in the code is in the table, and
+/// every one in the table is in the code.
+#[test]
+fn every_warning_is_in_the_table_with_what_to_do() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    let code: Vec<String> = files.iter().map(|file| std::fs::read_to_string(file).expect("it is readable")).collect();
+    let table = std::fs::read_to_string(root.join("operations/log.md")).expect("it is readable");
+    let row = |level: &str, message: &str| format!("| {level} | `{message}` | ");
+    let mut rows = 0;
+    for (level, name) in [("ERROR", "error!("), ("WARN", "warn!(")] {
+        let mut all: Vec<String> = code.iter().flat_map(|code| messages(code, name)).collect();
+        all.sort();
+        all.dedup();
+        for message in &all {
+            assert!(table.contains(&row(level, message)), "log.md lacks: {}", row(level, message));
+        }
+        rows += all.len();
+    }
+    assert_eq!(table.lines().filter(|line| line.contains("| `")).count(), rows, "log.md has lines that are gone");
+}

@@ -306,6 +306,8 @@ figures! {
     wakeups_late_50ms,
     /// Of these, those at which it was more than 500 ms late: others were about to give this node up.
     wakeups_late_500ms,
+    /// Times at which a child was found to block its thread, after a second and whenever that had doubled.
+    blocks_noticed,
     gauges:
     /// Other members that are active here and not suspected.
     members_alive,

@@ -15,7 +15,7 @@ use tracing::{debug, trace, warn};
 
 use super::clock::Clock;
 use super::context::ChildContext;
-use super::log;
+use super::log::Log;
 use super::node::Call;
 use super::scope::ScopeParts;
 use super::seeds::Seeds;
@@ -24,6 +24,7 @@ use super::streams::{Ending, Inbound, Streams};
 use super::tasks::Tasks;
 use crate::config::Config;
 use crate::error::{LeaveError, Unavailable, WaitError};
+use crate::info::Event;
 use crate::proto::{
     ChildEvent, Command, Output, Reply, RequestId, RunId, ScopeId, ScopeSetup, StartChild, Stats, StreamEvent, Time,
 };
@@ -72,6 +73,7 @@ pub(super) struct Driver {
     waits: BTreeSet<(Time, RequestId)>,
     /// What this side counts, beside the state machine's own figures.
     counted: Stats,
+    log: Log,
     #[cfg(feature = "metrics")]
     metrics: super::metrics::Metrics,
     inputs: Inputs,
@@ -159,6 +161,7 @@ impl Driver {
             pending: BTreeMap::new(),
             waits: BTreeSet::new(),
             counted: Stats::default(),
+            log: Log::default(),
             inputs,
             exit: Exit::default(),
         }
@@ -179,12 +182,14 @@ impl Driver {
             }
             self.take_waiting();
             let now = self.clock.now();
-            if let Some(late) = due.filter(|due| *due <= now).map(|due| now.since(due)) {
+            let late = due.filter(|due| *due <= now).map(|due| now.since(due));
+            if let Some(late) = late {
                 self.counted.note_wakeup(late);
                 if late >= LATE {
                     self.catch_up(now).await;
                 }
             }
+            self.name_blockers(now, late.unwrap_or_default());
             self.fire_timers();
             self.flush();
             self.streams.reap();
@@ -449,13 +454,7 @@ impl Driver {
             Output::StopChild { run, shutdown } => self.tasks.stop(now, run, shutdown),
             Output::Reply { request: OWN_LEAVE, reply } => self.on_own_leave(now, reply),
             Output::Reply { request, reply } => self.on_reply(request, reply),
-            Output::Event { scope, event } => {
-                if let Some(parts) = self.scopes.get(&scope) {
-                    log::event(&parts.name, &event);
-                    // Fails only if nobody listens.
-                    let _ = parts.events.send(event);
-                }
-            }
+            Output::Event { scope, event } => self.tell(now, scope, event),
             Output::Members { scope } => {
                 if let Some(parts) = self.scopes.get(&scope) {
                     let members = self.node.read().members(scope);
@@ -463,6 +462,22 @@ impl Driver {
                 }
             }
             Output::Left => self.exit.left = true,
+        }
+    }
+
+    fn tell(&mut self, now: Time, scope: ScopeId, event: Event) {
+        if let Some(parts) = self.scopes.get(&scope) {
+            self.log.event(now, &parts.name, &event);
+            // Fails only if nobody listens.
+            let _ = parts.events.send(event);
+        }
+    }
+
+    /// Names the children that block a thread of the user's runtime.
+    fn name_blockers(&mut self, now: Time, late: Duration) {
+        for (ctx, lasted) in self.tasks.blocking(now, late) {
+            self.counted.blocks_noticed += 1;
+            self.tell(now, ScopeId::of(ctx.scope()), Event::ChildBlocks { id: ctx.id().clone(), lasted });
         }
     }
 

@@ -8,7 +8,7 @@ use std::thread;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::runtime::{self, Handle};
 use tokio::sync::{mpsc, oneshot};
-use tracing::{error, info};
+use tracing::{Instrument, error, error_span, info};
 
 use super::clock::{self, Clock};
 use super::driver::{Driver, Farewells, Inputs};
@@ -139,7 +139,8 @@ async fn drive(launch: Launch) -> Option<Farewells> {
     let name = about.name.clone();
     // Fails if the caller gave up; the loop then finds that it has no handles, and leaves.
     let _ = ready.send(Ok((about, view)));
-    let farewells = driver.run().await;
+    // An error's, so that it is there however little is logged.
+    let farewells = driver.run().instrument(error_span!("node", name = name.as_str())).await;
     sentinel.abort();
     info!(node = name, "node has left");
     Some(farewells)

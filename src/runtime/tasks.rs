@@ -16,12 +16,16 @@ use tracing::{debug, warn};
 
 use super::context::{ChildContext, Order};
 use super::kinds::{BoxRun, Failure, Runner, panic_text};
+use super::polls::{Polls, Watch};
 use crate::child::Shutdown;
 use crate::info::Outcome;
 use crate::proto::{ChildEvent, RunId, Time};
 
 /// The longest error text that is kept and sent to others.
 const ERROR_BYTES_MAX: usize = 256;
+
+/// A loop that is woken so late was held up by what held up the children too.
+const STOOD_STILL: Duration = Duration::from_millis(500);
 
 /// Where runs report.
 pub(super) type Reports = mpsc::UnboundedSender<(RunId, ChildEvent)>;
@@ -34,6 +38,7 @@ pub(super) struct Tasks {
     start_timeout: Duration,
     runs: BTreeMap<RunId, Run>,
     deadlines: BTreeSet<(Time, RunId)>,
+    watch: Watch,
 }
 
 #[derive(Debug)]
@@ -53,7 +58,14 @@ enum Phase {
 
 impl Tasks {
     pub(super) fn new(user: Handle, reports: Reports, start_timeout: Duration) -> Self {
-        Tasks { user, reports, start_timeout, runs: BTreeMap::new(), deadlines: BTreeSet::new() }
+        Tasks {
+            user,
+            reports,
+            start_timeout,
+            runs: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            watch: Watch::default(),
+        }
     }
 
     /// Runs a child.
@@ -65,7 +77,7 @@ impl Tasks {
             start_timeout: self.start_timeout,
             end: None,
         };
-        let task = self.user.spawn(supervise(report, runner, args)).abort_handle();
+        let task = self.user.spawn(supervise(report, runner, args, self.watch.polls())).abort_handle();
         let deadline = now + self.start_timeout;
         self.deadlines.insert((deadline, run));
         self.runs.insert(run, Run { ctx, task, phase: Phase::Starting, deadline: Some(deadline) });
@@ -128,6 +140,16 @@ impl Tasks {
         }
     }
 
+    /// The children that block a thread, and for how long at least: each after a second and whenever that has doubled. Call
+    /// it whenever the loop is awake, with how late it was woken: who stood still itself blames nobody.
+    pub(super) fn blocking(&mut self, now: Time, late: Duration) -> Vec<(ChildContext, Duration)> {
+        if late >= STOOD_STILL {
+            self.watch.forgive(now);
+        }
+        let blocking = self.watch.look(now).into_iter();
+        blocking.filter_map(|(run, lasted)| Some((self.runs.get(&run)?.ctx.clone(), lasted))).collect()
+    }
+
     /// When [`handle_timeout`](Self::handle_timeout) is due.
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
@@ -159,10 +181,10 @@ impl Drop for Tasks {
 }
 
 /// Runs a child to its end. The report is dropped last, whatever happens to the rest.
-async fn supervise(mut report: Report, runner: Runner, args: Bytes) {
+async fn supervise(mut report: Report, runner: Runner, args: Bytes, polls: Arc<Polls>) {
     let mut run = runner(args, report.ctx.clone(), report.started());
-    let ended = caught(&mut run).await;
-    let dropped = catch_unwind(AssertUnwindSafe(|| drop(run)));
+    let ended = caught(&mut run, report.run, &polls).await;
+    let dropped = catch_unwind(AssertUnwindSafe(|| polls.during(report.run, || drop(run))));
     let ended = match (ended, dropped) {
         (Err(panic), _) | (Ok(_), Err(panic)) => Err(panic_text(&*panic).to_owned()),
         (Ok(result), Ok(())) => Ok(result),
@@ -171,8 +193,9 @@ async fn supervise(mut report: Report, runner: Runner, args: Bytes) {
 }
 
 /// Awaits a run, with its panic as an error.
-async fn caught(run: &mut BoxRun) -> std::thread::Result<Result<(), Failure>> {
-    std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(cx))) {
+async fn caught(run: &mut BoxRun, id: RunId, polls: &Arc<Polls>) -> std::thread::Result<Result<(), Failure>> {
+    let mut poll = |cx: &mut std::task::Context<'_>| polls.during(id, || run.as_mut().poll(cx));
+    std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| poll(cx))) {
         Ok(poll) => poll.map(Ok),
         Err(panic) => std::task::Poll::Ready(Err(panic)),
     })
