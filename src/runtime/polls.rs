@@ -195,7 +195,8 @@ mod tests {
             assert_eq!(seconds(watch.look(at(10_000))), [(1, 1.0)]);
         });
         std::thread::scope(|scope| {
-            scope.spawn(|| polls.during(RunId(2), || {}));
+            // Joined, because a scope waits for what a thread does and not until it is gone.
+            scope.spawn(|| polls.during(RunId(2), || {})).join().expect("it ends");
         });
         watch.look(at(20_000));
         watch.look(at(21_000));
