@@ -80,6 +80,25 @@ pub enum StartNodeError {
     Crashed,
 }
 
+/// A keyring that was not taken over. The one before stays in use.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SetKeyringError {
+    /// The node was started in plaintext. Start it again with a keyring: a running one can't change over, because neither
+    /// kind of node hears the other.
+    #[error("this node was started in plaintext: start it again with a keyring")]
+    Plaintext,
+    /// The ring is empty or has more than 16 keys.
+    #[error("the keyring has {count} keys, it must have 1 to {KEYS_MAX}")]
+    KeyCount {
+        /// How many it has.
+        count: usize,
+    },
+    /// The node is gone.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
 /// A child spec that can't be accepted. Nothing was changed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]

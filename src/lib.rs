@@ -146,8 +146,8 @@ pub use child::{
 };
 pub use config::{Config, ConfigError, Limits, Profile, Security};
 pub use error::{
-    JoinScopeError, LeaveError, SpecError, StartError, StartNodeError, TerminateError, Unavailable, UpdateError,
-    WaitError, WhereisError,
+    JoinScopeError, LeaveError, SetKeyringError, SpecError, StartError, StartNodeError, TerminateError, Unavailable,
+    UpdateError, WaitError, WhereisError,
 };
 pub use info::{ChildInfo, ChildState, Event, Location, MemberInfo, Outcome, SilentMember, Unplaced, Which};
 pub use key::{Key, KeyError};

@@ -23,6 +23,7 @@ mod looks;
 mod membership;
 mod named;
 mod node;
+mod notices;
 mod outbox;
 pub mod packet;
 pub mod placement;

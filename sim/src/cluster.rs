@@ -4,6 +4,7 @@ mod calls;
 mod clock;
 mod contacts;
 mod faults;
+mod keys;
 mod links;
 mod options;
 mod process;
@@ -18,10 +19,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use haulout::Event;
-use haulout::MemberInfo;
 use haulout::proto::packet::Codec;
 use haulout::proto::{ChildEvent, ConnId, InstanceId, Node, Output, Reply, RunId, ScopeId, Stats, StreamEvent, Time};
+use haulout::{Event, Key, MemberInfo, Security};
 
 use calls::LOOK;
 pub use calls::Request;
@@ -88,6 +88,8 @@ pub struct Cluster {
     sieves: sieves::Sieves,
     /// Reads what nodes tell each other.
     observer: Codec,
+    /// Every key that a node ever had.
+    keys: Vec<Key>,
     asked: pulls::Asked,
     held: Vec<faults::Held>,
     captured: Vec<Datagram>,
@@ -188,7 +190,8 @@ impl Cluster {
             timing: Random::stream(options.seed, "timing"),
             hook: None,
             sieves: sieves::Sieves::new(options.seed),
-            observer: options.observer(),
+            observer: Codec::plaintext(&options.config.cluster),
+            keys: Vec::new(),
             asked: pulls::Asked::default(),
             held: Vec::new(),
             captured: Vec::new(),
@@ -196,6 +199,9 @@ impl Cluster {
             options,
         };
         cluster.note_weather();
+        if let Security::Keyring { keys, .. } = cluster.options.config.security.clone() {
+            cluster.note_keys(&keys);
+        }
         cluster
     }
 

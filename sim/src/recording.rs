@@ -319,7 +319,9 @@ pub(crate) fn key_of(command: &Command) -> Option<(ScopeId, ChildId)> {
         | Command::Terminate { scope, .. }
         | Command::Whereis { scope, .. }
         | Command::WaitUntilRunning { scope, .. } => *scope,
-        Command::JoinScope(_) | Command::WhichChildren { .. } | Command::Leave { .. } => return None,
+        Command::JoinScope(_) | Command::WhichChildren { .. } | Command::SetKeyring { .. } | Command::Leave { .. } => {
+            return None;
+        }
     };
     words::child_called(command).map(|id| (scope, id.clone()))
 }

@@ -402,7 +402,11 @@ impl Scenario {
                 return Err(ScenarioError(format!("{name} starts behind the end")));
             }
         }
+        let is_keyed = matches!(self.config.security, Security::Keyring { .. });
         for timed in &self.events {
+            if matches!(timed.act, Act::Rotate { .. }) && !is_keyed {
+                return Err(ScenarioError("the configuration has no keyring".into()).at(timed));
+            }
             timed.act.nodes().into_iter().try_for_each(known).map_err(|error| error.at(timed))?;
             timed.act.check().map_err(|error| error.at(timed))?;
             if timed.at > self.duration {

@@ -73,6 +73,8 @@ const MAY_BE_MISSING: &[(&str, &str)] = &[
         "all nodes are of one cluster; only damage that a checksum misses looks like another one",
     ),
     ("refused_wire_version", "all nodes are of one version"),
+    ("refused_plaintext", "all nodes of a cluster have a keyring or none has"),
+    ("refused_sealed", "all nodes of a cluster have a keyring or none has"),
     ("swim_errors", "foca refuses nothing that a node sends: only strangers make it do so"),
     ("audit_repairs", "each is a bug, and an invariant"),
     ("datagrams_unsent", "the simulated operating system takes every datagram"),

@@ -139,7 +139,9 @@ pub(crate) fn child_called(command: &Command) -> Option<&ChildId> {
     match command {
         Command::Start { spec, .. } | Command::Update { spec, .. } => Some(spec.id()),
         Command::Terminate { id, .. } | Command::Whereis { id, .. } | Command::WaitUntilRunning { id, .. } => Some(id),
-        Command::JoinScope(_) | Command::WhichChildren { .. } | Command::Leave { .. } => None,
+        Command::JoinScope(_) | Command::WhichChildren { .. } | Command::SetKeyring { .. } | Command::Leave { .. } => {
+            None
+        }
     }
 }
 
@@ -161,6 +163,7 @@ pub(crate) fn command(command: &Command) -> String {
         Command::WhichChildren { which, .. } => format!("list its children ({which:?})"),
         Command::Whereis { id, .. } => format!("say where {id} runs"),
         Command::WaitUntilRunning { id, .. } => format!("say when {id} runs"),
+        Command::SetKeyring { keys } => format!("use another keyring, of {} keys", keys.len()),
         Command::Leave { timeout } => format!("leave within {}", short(*timeout)),
     }
 }
@@ -169,9 +172,11 @@ pub(crate) fn command(command: &Command) -> String {
 pub(crate) fn reply(reply: &Reply) -> String {
     let refused = |error: &dyn std::fmt::Display| format!("refused ({error})");
     match reply {
-        Reply::Joined(Ok(_)) | Reply::Updated(Ok(true)) | Reply::Terminated(Ok(())) | Reply::Left(Ok(())) => {
-            "agreed".into()
-        }
+        Reply::Joined(Ok(_))
+        | Reply::Updated(Ok(true))
+        | Reply::Terminated(Ok(()))
+        | Reply::KeyringSet(Ok(()))
+        | Reply::Left(Ok(())) => "agreed".into(),
         Reply::Started(Ok(true)) => "agreed (it is new)".into(),
         Reply::Started(Ok(false)) => "agreed (it was started already)".into(),
         Reply::Updated(Ok(false)) => "agreed (that was its spec already)".into(),
@@ -179,6 +184,7 @@ pub(crate) fn reply(reply: &Reply) -> String {
         Reply::Started(Err(error)) => refused(error),
         Reply::Updated(Err(error)) => refused(error),
         Reply::Terminated(Err(error)) => refused(error),
+        Reply::KeyringSet(Err(error)) => refused(error),
         Reply::Left(Err(error)) => refused(error),
         Reply::Children(children) => format!("listed {}", children.len()),
         Reply::Whereis(Some(at)) | Reply::Running(Ok(at)) => {

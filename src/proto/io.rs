@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::child::{ChildId, ChildSpec, Kind, Shutdown, Spec};
-use crate::error::{JoinScopeError, LeaveError, StartError, TerminateError, UpdateError, WaitError};
+use crate::error::{JoinScopeError, LeaveError, SetKeyringError, StartError, TerminateError, UpdateError, WaitError};
 use crate::info::{ChildInfo, Event, Location, Outcome, Which};
+use crate::key::Key;
 use crate::proto::{Epoch, ScopeId};
 
 /// The largest frame on a stream, in bytes, without its length.
@@ -124,6 +125,11 @@ pub enum Command {
         /// Which.
         id: ChildId,
     },
+    /// Seal with the first of these keys from now on, and open with any.
+    SetKeyring {
+        /// The new ring; the old one is forgotten.
+        keys: Vec<Key>,
+    },
     /// Drain, hand everything over, leave.
     Leave {
         /// How long to wait for others to take over.
@@ -165,6 +171,8 @@ pub enum Reply {
     Whereis(Option<Location>),
     /// To `WaitUntilRunning`.
     Running(Result<Location, WaitError>),
+    /// To `SetKeyring`.
+    KeyringSet(Result<(), SetKeyringError>),
     /// To `Leave`.
     Left(Result<(), LeaveError>),
     /// To any command on a scope that this node has not joined, or after it left.

@@ -2,7 +2,7 @@
 //! members watch each other, carry nothing and are never idle.
 //!
 //! Where packets are sealed, each frame is sealed for its stream and its turn: with what both ends have drawn for this
-//! handshake, under a counter that rises. So a recorded frame fits nowhere, and whoever dialled is believed when it has
+//! handshake, and with its number. So a recorded frame fits nowhere and none can be left out, and whoever dialled is believed when it has
 //! sealed a frame with what the other end drew: a recorded Hello leads nowhere either. Until then what is to be sent waits.
 //! In plaintext it follows the Hello at once.
 //!
@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::packet::{Codec, Place, Stamp, StreamNonce};
+use super::packet::{Codec, Place, Stamp, StreamNonce, Turn};
 use super::wire::Purpose;
 use super::{ConnId, Identity, InstanceId, Output, Stats, Time};
 
@@ -33,8 +33,8 @@ enum Stage {
     Greeting,
     /// Accepted; the Hello outstanding.
     Expecting,
-    /// Accepted, and the Hello answered; a frame that shows that it was not recorded outstanding.
-    Doubting,
+    /// Accepted, and the Hello for this purpose answered; a frame that shows that it was not recorded outstanding.
+    Doubting(Purpose),
     /// Both sides know each other.
     Open,
 }
@@ -64,11 +64,12 @@ impl Link {
     /// Whether frames can be sent: the other end has the Hello, or is about to get it. Where they are sealed, it has also
     /// drawn what they are sealed for.
     fn takes_frames(&self, codec: &Codec) -> bool {
-        matches!(self.stage, Stage::Open | Stage::Doubting) || self.stage == Stage::Greeting && !codec.is_keyed()
+        matches!(self.stage, Stage::Open | Stage::Doubting(_)) || self.stage == Stage::Greeting && !codec.is_keyed()
     }
 
-    fn put(&self, conn: ConnId, bytes: Vec<u8>, codec: &mut Codec, out: &mut VecDeque<Output>) {
-        put(conn, bytes, self.session.place(!conn.is_accepted()), codec, out);
+    fn put(&mut self, conn: ConnId, bytes: Vec<u8>, codec: &mut Codec, out: &mut VecDeque<Output>) {
+        put(conn, bytes, self.session.place(!conn.is_accepted(), self.session.sent), codec, out);
+        self.session.sent += 1;
     }
 
     fn put_queued(&mut self, conn: ConnId, codec: &mut Codec, out: &mut VecDeque<Output>) {
@@ -90,15 +91,18 @@ pub(crate) fn put(conn: ConnId, mut bytes: Vec<u8>, place: Place, codec: &mut Co
 struct Session {
     dialler: StreamNonce,
     acceptor: StreamNonce,
-    /// Who is at the other end, and its last frame.
-    heard: Option<Stamp>,
+    /// Frames that were sent and taken since the handshake.
+    sent: u64,
+    taken: u64,
+    /// Who is at the other end.
+    peer: Option<Stamp>,
 }
 
 impl Session {
-    /// Where the frames belong that this node or the other one sends after the handshake.
-    fn place(&self, is_from_dialler: bool) -> Place {
-        let place = if is_from_dialler { Place::Dialled } else { Place::Accepted };
-        place(self.dialler, self.acceptor)
+    /// Where the frame with this number belongs.
+    fn place(&self, is_from_dialler: bool, number: u64) -> Place {
+        let turn = Turn { dialler: self.dialler, acceptor: self.acceptor, number };
+        if is_from_dialler { Place::Dialled(turn) } else { Place::Accepted(turn) }
     }
 }
 
@@ -219,7 +223,7 @@ impl Links {
 
     /// Sends a frame on this stream, if it takes any yet.
     pub(crate) fn send_on(&mut self, conn: ConnId, bytes: Vec<u8>, codec: &mut Codec, out: &mut VecDeque<Output>) {
-        if let Some(link) = self.links.get(&conn).filter(|link| link.takes_frames(codec)) {
+        if let Some(link) = self.links.get_mut(&conn).filter(|link| link.takes_frames(codec)) {
             link.put(conn, bytes, codec, out);
         }
     }
@@ -297,7 +301,7 @@ impl Links {
                     Stage::Dialling => Expect::Nothing,
                     Stage::Greeting => Expect::Welcome { purpose: link.purpose, meant: link.peer },
                     Stage::Expecting => Expect::Hello,
-                    Stage::Doubting => Expect::Proof { purpose: link.purpose },
+                    Stage::Doubting(purpose) => Expect::Proof { purpose },
                     Stage::Open if link.purpose == Purpose::Watch => Expect::Farewell,
                     Stage::Open => Expect::Messages,
                 }
@@ -321,22 +325,31 @@ impl Links {
     /// Where the next frame belongs that comes on a stream.
     pub(crate) fn place(&self, conn: ConnId) -> Place {
         match self.links.get(&conn) {
-            Some(Link { stage: Stage::Doubting | Stage::Open, session, .. }) => session.place(conn.is_accepted()),
+            Some(Link { stage: Stage::Doubting(_) | Stage::Open, session, .. }) => {
+                session.place(conn.is_accepted(), session.taken)
+            }
             Some(Link { stage: Stage::Greeting, session, .. }) => Place::Welcome(session.dialler),
             _ => Place::Hello,
         }
     }
 
-    /// Whether a frame is of whom the stream leads to and not older than one that came.
-    pub(crate) fn is_in_turn(&mut self, conn: ConnId, stamp: Option<Stamp>) -> bool {
-        let (Some(link), Some(stamp)) = (self.links.get_mut(&conn), stamp) else { return true };
-        let last = link.session.heard.replace(stamp);
-        last.is_none_or(|last| last.life == stamp.life && last.counter < stamp.counter)
+    /// The first frame of the other end was opened: it is of this life.
+    pub(crate) fn heard_first(&mut self, conn: ConnId, stamp: Option<Stamp>) {
+        if let Some(link) = self.links.get_mut(&conn) {
+            link.session.peer = stamp;
+        }
     }
 
-    /// Who sealed the last frame on a stream.
+    /// A later frame was opened, and another one is expected next. Whether it is of whom the stream leads to.
+    pub(crate) fn heard_next(&mut self, conn: ConnId, stamp: Option<Stamp>) -> bool {
+        let Some(link) = self.links.get_mut(&conn) else { return false };
+        link.session.taken += 1;
+        stamp.map(|stamp| stamp.life) == link.session.peer.map(|first| first.life)
+    }
+
+    /// Who sealed the first frame from the other end.
     pub(crate) fn heard(&self, conn: ConnId) -> Option<Stamp> {
-        self.links.get(&conn)?.session.heard
+        self.links.get(&conn)?.session.peer
     }
 
     /// The other end of an accepted stream named itself and said what the stream is for.
@@ -350,8 +363,7 @@ impl Links {
     /// The same, where it still has to show that the Hello was not recorded: until then it is nobody's stream.
     pub(crate) fn doubted(&mut self, conn: ConnId, purpose: Purpose, dialler: StreamNonce, acceptor: StreamNonce) {
         if let Some(link) = self.links.get_mut(&conn) {
-            link.stage = Stage::Doubting;
-            link.purpose = purpose;
+            link.stage = Stage::Doubting(purpose);
             link.session = Session { dialler, acceptor, ..link.session };
         }
     }
@@ -475,3 +487,6 @@ impl Links {
         self.links.values().all(|link| link.purpose == Purpose::Watch && link.stage == Stage::Open)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,7 @@ use super::links::{IDLE_TIMEOUT, Links};
 use super::lives::Lives;
 use super::looks::Looks;
 use super::membership::{Change, Membership, Standing};
+use super::notices::Notices;
 use super::outbox::{Gossip, Outbox, encode};
 use super::packet::{Codec, Life};
 use super::scope::Scope;
@@ -139,6 +140,7 @@ impl Node {
             outputs: VecDeque::new(),
             timers: Timers::default(),
             stats: Stats::default(),
+            notices: Notices::default(),
             peers: BTreeMap::new(),
             budget: Budget::new(config.limits.starting_max),
             rtt: RTT_GUESS,
@@ -245,6 +247,10 @@ impl Node {
             Command::JoinScope(setup) => {
                 let joined = self.join_scope(setup);
                 self.cx.reply(request, Reply::Joined(joined));
+            }
+            Command::SetKeyring { keys } => {
+                let set = self.set_keyring(&keys);
+                self.cx.reply(request, Reply::KeyringSet(set));
             }
             Command::Leave { timeout } => self.leave(request, timeout),
             Command::Start { scope, .. }

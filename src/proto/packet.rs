@@ -95,6 +95,17 @@ impl Stamp {
 /// What a node draws for the frames of one stream, so that they fit no other one.
 pub type StreamNonce = [u8; 16];
 
+/// One of the frames that follow a handshake.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Turn {
+    /// What the dialling node drew for this stream.
+    pub dialler: StreamNonce,
+    /// What the other one drew.
+    pub acceptor: StreamNonce,
+    /// How many frames went before it in its direction.
+    pub number: u64,
+}
+
 /// Where a packet belongs: sealed for one place, it can't be opened at another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -104,27 +115,28 @@ pub enum Place {
     Hello,
     /// The answer to the Hello that brought this.
     Welcome(StreamNonce),
-    /// Every later frame from who dialled, with what both have drawn.
-    Dialled(StreamNonce, StreamNonce),
-    /// Every later frame from who accepted.
-    Accepted(StreamNonce, StreamNonce),
+    /// A later frame from who dialled.
+    Dialled(Turn),
+    /// A later frame from who accepted.
+    Accepted(Turn),
 }
 
-const PLACE_BYTES: usize = 33;
+const PLACE_BYTES: usize = 41;
 
 impl Place {
     fn to_bytes(self) -> [u8; PLACE_BYTES] {
-        let (kind, dialler, acceptor) = match self {
-            Place::Datagram => (0, [0; 16], [0; 16]),
-            Place::Hello => (1, [0; 16], [0; 16]),
-            Place::Welcome(dialler) => (2, dialler, [0; 16]),
-            Place::Dialled(dialler, acceptor) => (3, dialler, acceptor),
-            Place::Accepted(dialler, acceptor) => (4, dialler, acceptor),
+        let (kind, turn) = match self {
+            Place::Datagram => (0, Turn::default()),
+            Place::Hello => (1, Turn::default()),
+            Place::Welcome(dialler) => (2, Turn { dialler, ..Turn::default() }),
+            Place::Dialled(turn) => (3, turn),
+            Place::Accepted(turn) => (4, turn),
         };
         let mut bytes = [0; PLACE_BYTES];
         bytes[0] = kind;
-        bytes[1..17].copy_from_slice(&dialler);
-        bytes[17..].copy_from_slice(&acceptor);
+        bytes[1..17].copy_from_slice(&turn.dialler);
+        bytes[17..33].copy_from_slice(&turn.acceptor);
+        bytes[33..].copy_from_slice(&turn.number.to_be_bytes());
         bytes
     }
 }
@@ -143,7 +155,7 @@ pub struct Packet<'a> {
 }
 
 /// Why a packet was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refused {
     /// It is not one of ours.
     Malformed,
@@ -208,6 +220,12 @@ impl Codec {
     pub fn keyed(cluster: &str, keys: &[Key], life: Life) -> Self {
         let cluster = XxHash3_64::oneshot(cluster.as_bytes()).to_be_bytes();
         Codec { cluster, keys: keys.iter().map(RingKey::new).collect(), life, sealed: 0 }
+    }
+
+    /// Seals with the first of these keys from now on, and opens with any. The counter goes on: no nonce is used again under
+    /// a key that comes back.
+    pub fn set_keys(&mut self, keys: &[Key]) {
+        self.keys = keys.iter().map(RingKey::new).collect();
     }
 
     /// Whether packets are sealed.

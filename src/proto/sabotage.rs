@@ -112,6 +112,10 @@ pub enum Rule {
     ReplacedIsNotGone,
     /// What was seen and is not held was removed, and is never taken again.
     RemovedStaysRemoved,
+    /// A sealed packet counts once.
+    ReplayWindow,
+    /// A life that no member vouches for is believed only when it has shown that it goes on.
+    LivesProveThemselves,
     /// In an exchange, what the other one has seen and does not hold is removed here too.
     ExchangeRemoves,
 }

@@ -11,6 +11,7 @@ use super::budget::Budget;
 use super::group::ChildKey;
 use super::links::Links;
 use super::membership::Membership;
+use super::notices::Notices;
 use super::outbox::{Gossip, Outbox, encode, encode_sender};
 use super::packet::Codec;
 use super::sites::Sites;
@@ -138,6 +139,7 @@ pub(crate) struct Shared {
     pub(crate) outputs: VecDeque<Output>,
     pub(crate) timers: Timers<Alarm>,
     pub(crate) stats: Stats,
+    pub(crate) notices: Notices,
     pub(crate) peers: BTreeMap<InstanceId, Peer>,
     pub(crate) budget: Budget,
     /// Smoothed time from an Ask to its answer.

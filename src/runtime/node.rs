@@ -12,7 +12,8 @@ use super::launch;
 use super::scope::{ScopeBuilder, ScopeParts};
 use super::state::View;
 use crate::config::Config;
-use crate::error::{LeaveError, StartNodeError, Unavailable};
+use crate::error::{LeaveError, SetKeyringError, StartNodeError, Unavailable};
+use crate::key::Key;
 use crate::proto::{self, Command, InstanceId, Reply, RequestId, Sabotage, ScopeSetup, Stats};
 
 /// A node of a cluster in this process: one UDP socket and one TCP listener on one port, and a thread of its own for
@@ -115,6 +116,37 @@ impl Node {
         let (reply, answer) = oneshot::channel();
         self.send(Call::Stats(reply))?;
         answer.await.map_err(|_| Unavailable::NodeGone)
+    }
+
+    /// Replaces the keyring: the first key seals from now on, and each opens. The configuration of the node, and what it would
+    /// read at its next start, is not touched.
+    ///
+    /// To change the key of a cluster without downtime, go through it three times, on every node and, for the next start, in
+    /// its configuration:
+    ///
+    /// 1. add the new key behind the old one: every node can now read both;
+    /// 2. put the new key first: every node seals with it;
+    /// 3. remove the old key: nobody who has only that one is heard any more.
+    ///
+    /// Each step has to be through everywhere before the next begins. Between two steps nodes that have taken one and nodes
+    /// that have not hear each other, also across a partition that heals later.
+    ///
+    /// # Errors
+    /// [`SetKeyringError`]; the old ring stays.
+    ///
+    /// # Example
+    /// ```no_run
+    /// # async fn rotate(node: &haulout::Node, old: haulout::Key, new: haulout::Key) -> Result<(), haulout::SetKeyringError> {
+    /// node.set_keyring(vec![old.clone(), new.clone()]).await?;   // on every node
+    /// node.set_keyring(vec![new.clone(), old]).await?;           // then again on every node
+    /// node.set_keyring(vec![new]).await                          // and once more
+    /// # }
+    /// ```
+    pub async fn set_keyring(&self, keys: Vec<Key>) -> Result<(), SetKeyringError> {
+        match self.call(Command::SetKeyring { keys }, None).await? {
+            Reply::KeyringSet(result) => result,
+            other => Err(unexpected(other).into()),
+        }
     }
 
     /// Begins to join a scope: supervisors cooperate within one scope only.

@@ -15,5 +15,6 @@ mod moves;
 mod processes;
 mod restarts;
 mod scopes;
+mod security;
 mod support;
 mod termination;

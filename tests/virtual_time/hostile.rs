@@ -99,7 +99,7 @@ fn packets_with_any_flipped_bit_or_cut_to_any_length_are_refused() {
     let codec = Codec::plaintext(&cluster.options().config.cluster);
     let opens = |packet: &[u8]| codec.open(packet, Place::Datagram, &mut Vec::new()).is_ok();
     let mut packets: Vec<Vec<u8>> = captured.into_iter().map(|sent| sent.bytes).collect();
-    packets.extend(recorded_frames(13));
+    packets.extend(recorded_frames(Options::seeded(13)));
     packets.sort_by_key(Vec::len);
     packets.dedup_by_key(|packet| packet.len());
     assert!(packets.len() > 20);
@@ -215,9 +215,9 @@ fn a_node_of_another_cluster_is_refused_with_a_reason_and_disturbs_nobody() {
 }
 
 /// Every frame that nodes sent each other in a lively minute.
-fn recorded_frames(seed: u64) -> Vec<Vec<u8>> {
+pub(crate) fn recorded_frames(options: Options) -> Vec<Vec<u8>> {
     let frames = Rc::new(RefCell::new(Vec::new()));
-    let mut cluster = Cluster::new(Options::seeded(seed));
+    let mut cluster = Cluster::new(options);
     let kept = Rc::clone(&frames);
     cluster.on_packet(move |packet| {
         if packet.is_stream {
@@ -302,7 +302,7 @@ fn one_standing_stream_is_kept_of_each_member_and_none_of_others() {
 /// order, behind an honest greeting and without one.
 #[test]
 fn frames_cut_off_changed_and_out_of_order_crash_nothing() {
-    let frames = recorded_frames(10);
+    let frames = recorded_frames(Options::seeded(10));
     let hello = frames[0].clone();
     let mut lone = Lone::new();
     for (number, frame) in frames.iter().take(300).enumerate() {

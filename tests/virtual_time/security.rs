@@ -1,17 +1,20 @@
 //! Clusters with a keyring: they work as others do, and what an outsider sends or repeats changes nothing.
 
-use haulout::{Config, Key, Security};
-use haulout_sim::{Cluster, Datagram, Options};
+use haulout::proto::{Command, Reply};
+use haulout::{Config, Event, Key, Security, SetKeyringError};
+use haulout_sim::{Cluster, Datagram, NodeIdx, Options};
 
+use crate::hostile::recorded_frames;
+use crate::lone::Lone;
 use crate::support::*;
 
 fn keyed(seed: u64) -> Options {
-    let security = Security::Keyring { keys: vec![Key::new([7; 32])], file: None, env: None };
+    let security = Security::Keyring { keys: ring(&[7]), file: None, env: None };
     Options { config: Config { security, ..Config::default() }, ..Options::seeded(seed) }
 }
 
 /// A datagram that somebody recorded long ago.
-fn recorded(cluster: &Cluster, from: haulout_sim::NodeIdx) -> Vec<Datagram> {
+fn recorded(cluster: &Cluster, from: NodeIdx) -> Vec<Datagram> {
     cluster.captured().iter().filter(|sent| sent.from == from).cloned().collect()
 }
 
@@ -88,4 +91,125 @@ fn packets_of_a_former_life_make_no_member_when_nobody_knows_its_end() {
     assert_eq!(stats.members_up, ups);
     assert_eq!(stats.refused_unproven, 2 * old.len() as u64);
     assert!(stats.challenges_sent > 0);
+}
+
+/// A keyring of so many keys, the first of them with this number.
+fn ring(keys: &[u8]) -> Vec<Key> {
+    keys.iter().map(|&n| Key::new([n; 32])).collect()
+}
+
+/// Why a node was not let in, each time that it was told.
+fn refusals(cluster: &Cluster, node: NodeIdx) -> Vec<String> {
+    let told = |event: &Event| match event {
+        Event::JoinRefused { reason, .. } => Some(reason.to_string()),
+        _ => None,
+    };
+    cluster.events(node).iter().filter_map(|(.., event)| told(event)).collect()
+}
+
+/// Goal: who does not belong to a keyed cluster is told why, in words that say what to change, once by each seed; the others
+/// count it and go on. Method: a node in plaintext, one with another key, and one with the key and another cluster's name
+/// dial the seeds for a minute.
+#[test]
+fn whoever_does_not_belong_is_told_why_and_disturbs_nobody() {
+    let plaintext = Security::Plaintext { allow_beyond_loopback: true };
+    let other_key = Security::Keyring { keys: ring(&[9]), file: None, env: None };
+    let cases = [
+        ("reef", plaintext, "it has a keyring and this node has none", "refused_plaintext"),
+        ("reef", other_key, "does not have the first key of this node", "refused_key"),
+        ("staging", keyed(6).config.security, "it belongs to cluster \"reef\"", "refused_other_cluster"),
+    ];
+    let mut options = keyed(6);
+    options.config.cluster = "reef".into();
+    let mut cluster = cluster_with(options, 3);
+    let wanted = start_many(&mut cluster, 20);
+    for (name, security, expected, counter) in cases {
+        let mut options = cluster.node_options();
+        (options.config.cluster, options.config.security) = (name.into(), security);
+        let stranger = cluster.add_node_with(counter, options);
+        assert_rests(&mut cluster, secs(60));
+        let told = refusals(&cluster, stranger);
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told.iter().all(|reason| reason.contains(expected)), "{told:?}");
+        let counted = cluster.stats(A).counters().find(|(name, _)| *name == counter).expect("there is such a counter");
+        assert!(counted.1 > 0, "{counter}");
+        cluster.crash(stranger);
+        cluster.run_for(secs(1));
+    }
+    assert!([A, B, C].iter().all(|&node| cluster.members(node).len() == 3));
+    converge_to(&mut cluster, REST, &wanted);
+}
+
+/// Goal: a cluster is taken to another key without a gap, and the old key then opens nothing. Method: each of three rings is
+/// given to one node after the other, seconds apart, while children are started and terminated; nothing of members is
+/// refused. Then a node comes that has only the old key.
+#[test]
+fn a_node_with_the_old_key_is_refused_and_told_why() {
+    let mut cluster = cluster_with(keyed(7), 3);
+    let mut wanted = start_many(&mut cluster, 12);
+    for (round, keys) in [ring(&[7, 8]), ring(&[8, 7]), ring(&[8])].into_iter().enumerate() {
+        cluster.set_keyring_of_newcomers(&keys);
+        for node in [A, B, C] {
+            let set = cluster.set_keyring(node, &keys);
+            assert!(matches!(cluster.wait(set), Reply::KeyringSet(Ok(()))));
+            let child = format!("of-{round}-{node}");
+            start(&mut cluster, node, spec(&child));
+            wanted.push(child);
+            terminate(&mut cluster, node, &wanted.remove(0));
+            cluster.run_for(secs(3));
+        }
+        converge_to(&mut cluster, REST, &wanted);
+    }
+    assert_no_overlap(&cluster);
+    let stats = cluster.total_stats();
+    assert_eq!((stats.refused_key, stats.refused_forged, stats.members_down), (0, 0, 0));
+
+    let mut options = cluster.node_options();
+    options.config.security = keyed(7).config.security;
+    let late = cluster.add_node_with("late", options);
+    cluster.run_for(secs(10));
+    assert!(refusals(&cluster, late).iter().all(|reason| reason.contains("does not have the first key")));
+    assert!(!refusals(&cluster, late).is_empty() && cluster.total_stats().refused_key > 0);
+    let set = cluster.set_keyring(late, &ring(&[8]));
+    cluster.wait(set);
+    converge_to(&mut cluster, REST, &wanted);
+    assert_eq!(cluster.members(late).len(), 4, "with the new key it belongs");
+}
+
+/// Goal: a ring that can't be used leaves the one before it in place.
+#[test]
+fn a_keyring_without_keys_or_with_too_many_is_refused() {
+    let mut cluster = cluster_with(keyed(8), 2);
+    for count in [0, 17] {
+        let request = cluster.send(A, Command::SetKeyring { keys: vec![Key::new([1; 32]); count] });
+        let refused = cluster.wait(request);
+        assert!(matches!(&refused, Reply::KeyringSet(Err(SetKeyringError::KeyCount { count: n })) if *n == count));
+    }
+    assert_rests(&mut cluster, secs(20));
+    assert_eq!(cluster.total_stats().refused_key, 0);
+    let mut plain = cluster_with(Options::seeded(8), 1);
+    let request = plain.send(A, Command::SetKeyring { keys: ring(&[1]) });
+    assert!(matches!(plain.wait(request), Reply::KeyringSet(Err(SetKeyringError::Plaintext))));
+}
+
+/// Goal: what was recorded of streams opens none: nobody becomes a member by it, no stream stands, none stays open.
+/// Method: every frame of a lively minute, each first one alone and with all that may follow it, to a node with the key.
+#[test]
+fn a_recorded_hello_takes_no_place() {
+    let frames = recorded_frames(keyed(9));
+    let mut lone = Lone::secured_by(keyed(9).config.security);
+    for frame in &frames {
+        lone.held_with(&[frame]);
+        lone.dialled_with(&[frame, frame]);
+    }
+    for pair in frames.windows(2) {
+        lone.dialled_with(&[&pair[0], &pair[1]]);
+    }
+    assert!(lone.node.active().is_empty() && lone.standing_streams() == 0);
+    assert!(lone.node.stats().refused_forged as usize > frames.len());
+    assert_eq!(lone.node.stats().watches_opened, 0);
+    lone.run_for(11);
+    let open = lone.node.sizes().into_iter().find(|size| size.name == "accepted streams").expect("it is counted");
+    assert_eq!(open.len, 0, "they are given up");
+    lone.assert_works();
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use haulout::proto::packet::{Codec, Life};
 use haulout::proto::{Fanout, FaultSites, InstanceId, Sabotage};
 use haulout::{ChildSpec, Config, Security};
 
@@ -100,17 +99,6 @@ impl Options {
     /// The defaults with this seed.
     pub fn seeded(seed: u64) -> Self {
         Options { seed, ..Options::default() }
-    }
-
-    /// What reads the packets of every node.
-    pub(super) fn observer(&self) -> Codec {
-        match &self.config.security {
-            Security::Keyring { keys, .. } => {
-                let life = Life { instance: InstanceId::new(0), salt: [0; 8] };
-                Codec::keyed(&self.config.cluster, keys, life)
-            }
-            _ => Codec::plaintext(&self.config.cluster),
-        }
     }
 
     /// How the nodes protect their packets: as configured, and in plaintext beyond loopback too.

@@ -54,6 +54,14 @@ const HARMLESS: &[(Rule, &str)] = &[
          to, and which the rules for rejoining heal",
     ),
     (
+        Rule::ReplayWindow,
+        "every rule holds when any packet arrives again at any time; what counts once is only cheaper and says less",
+    ),
+    (
+        Rule::LivesProveThemselves,
+        "a former life that is taken for a member is given up a few seconds later, and nothing runs on it",
+    ),
+    (
         Rule::SilenceIsConfirmed,
         "a node that hears nothing itself gives healthy members up sooner: false deaths, which only a fault leads to, and \
          which the rules for rejoining heal",

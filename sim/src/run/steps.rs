@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use haulout::ChildId;
 use haulout::proto::{Command, Fanout, FaultSites, Reply, Time};
+use haulout::{ChildId, Key, Security};
 
 use super::startup;
 use crate::cluster::{Cluster, NodeState, Options, Sieve};
@@ -31,6 +31,10 @@ pub(super) struct Steps {
     leaves: BTreeMap<NodeIdx, Request>,
     /// Second processes, by the fault that they belong to.
     twins: BTreeMap<usize, NodeIdx>,
+    /// The keyring that the last rotation left, or will leave.
+    ring: Vec<Key>,
+    /// What each rotation gives to every node, one ring after the other.
+    rotations: BTreeMap<usize, [Vec<Key>; 3]>,
 }
 
 /// What is wrong with links.
@@ -60,6 +64,10 @@ enum Step {
     Go(usize, NodeIdx),
     /// It comes back.
     ComeBack(usize, NodeIdx),
+    /// A rotation begins to give all nodes its first, second or third ring.
+    Rotate(usize, usize),
+    /// One of them gets it.
+    Rekey(usize, usize, NodeIdx),
 }
 
 /// What the cluster of a scenario is like.
@@ -127,6 +135,11 @@ impl Steps {
             held: BTreeMap::new(),
             leaves: BTreeMap::new(),
             twins: BTreeMap::new(),
+            ring: match &scenario.config.security {
+                Security::Keyring { keys, .. } => keys.clone(),
+                _ => Vec::new(),
+            },
+            rotations: BTreeMap::new(),
         }
     }
 
@@ -171,6 +184,10 @@ impl Steps {
             Step::Storm(number, call) => self.storm(cluster, number, call),
             Step::Go(number, node) => self.go(cluster, number, node),
             Step::ComeBack(number, node) => self.come_back(cluster, number, node),
+            Step::Rotate(number, round) => self.rotate(cluster, number, round),
+            Step::Rekey(number, round, node) => {
+                let _ = cluster.set_keyring(node, &self.rotations[&number][round]);
+            }
         }
     }
 
@@ -183,6 +200,12 @@ impl Steps {
                 let ends: BTreeSet<_> =
                     named(cluster, links).into_iter().map(|(one, other)| (one.min(other), one.max(other))).collect();
                 ends.into_iter().for_each(|(one, other)| cluster.reset_streams(one, other));
+            }
+            Act::Rotate { to, .. } => {
+                let [new, old] = [vec![to.clone()], std::mem::replace(&mut self.ring, vec![to.clone()])];
+                let rings = [[&old[..], &new].concat(), [&new[..], &old].concat(), new];
+                self.rotations.insert(number, rings);
+                self.rotate(cluster, number, 0);
             }
             Act::Rolling { every, lasting, .. } => {
                 for (order, node) in cluster.nodes().enumerate() {
@@ -292,6 +315,23 @@ impl Steps {
         }
         if nth + 1 < count {
             self.after(cluster, every, Step::Storm(number, nth + 1));
+        }
+    }
+
+    /// Gives every node its next ring, one after the other; whoever comes meanwhile begins with it.
+    fn rotate(&mut self, cluster: &mut Cluster, number: usize, round: usize) {
+        let Act::Rotate { every, .. } = self.scenario.events[number].act else { return };
+        let rings = &self.rotations[&number];
+        cluster.set_keyring_of_newcomers(&rings[round]);
+        let is_last = round + 1 == rings.len();
+        let nodes = cluster.nodes();
+        let mut after = Duration::ZERO;
+        for node in nodes {
+            self.after(cluster, after, Step::Rekey(number, round, node));
+            after += every;
+        }
+        if !is_last {
+            self.after(cluster, after, Step::Rotate(number, round + 1));
         }
     }
 

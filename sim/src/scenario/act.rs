@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use haulout::{ChildSpec, Restart, Shutdown};
+use haulout::{ChildSpec, Key, Restart, Shutdown};
 use serde::{Deserialize, Serialize};
 
 use super::{ScenarioError, span};
@@ -147,6 +147,13 @@ pub enum Act {
         by: crate::random::Range,
         #[serde(default, with = "span::option", rename = "for", skip_serializing_if = "Option::is_none")]
         lasting: Option<Duration>,
+    },
+    /// An operator takes the cluster to another key: three times through all nodes, which are `every` apart, so that the new
+    /// one is added, put first, and left alone. The configuration must have a keyring.
+    Rotate {
+        to: Key,
+        #[serde(with = "span")]
+        every: Duration,
     },
     /// A node goes, and comes back as a new instance on the same address.
     Down {
@@ -348,7 +355,11 @@ impl Act {
             Act::Sift { from, to, .. } => {
                 [from, to].into_iter().filter(|end| !end.is_empty()).map(String::as_str).collect()
             }
-            Act::Ring { .. } | Act::Weather { .. } | Act::Rolling { .. } | Act::RestartAll { .. } => Vec::new(),
+            Act::Ring { .. }
+            | Act::Weather { .. }
+            | Act::Rotate { .. }
+            | Act::Rolling { .. }
+            | Act::RestartAll { .. } => Vec::new(),
             Act::Down { node, .. }
             | Act::Unwell { node, .. }
             | Act::Pause { node, .. }

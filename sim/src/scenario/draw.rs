@@ -15,7 +15,7 @@ use std::fmt;
 use std::time::Duration;
 
 use haulout::proto::{Fanout, Site};
-use haulout::{Config, Limits};
+use haulout::{Config, Limits, Security};
 
 use super::faults::{self, Family};
 use super::{ClusterPlan, EndPlan, Expect, KindPlan, OutcomePlan, RunPlan, Scenario, StartPlan, config, span};
@@ -99,7 +99,7 @@ impl Draw {
         let drawn_nodes = *sizes.pick(&[2, 3, 3, 4, 5, 5, 6, 8]).unwrap_or(&3);
         let drawn_children = *sizes.pick(&[5, 10, 20, 30, 50, 100]).unwrap_or(&20);
         let count = self.nodes.unwrap_or(drawn_nodes).max(1);
-        let config = self.config();
+        let config = Config { security: self.security(&faults), ..self.config() };
         let mut plan = process::Nodes::new(self, &faults, count, &config);
         let long = long::Long::of(self, &faults);
         let mut plotted = plots::events(self, &faults, &mut plan);
@@ -181,6 +181,8 @@ impl Draw {
             (Profile::Rest, _) => 0.0,
             // One costs as much as a hundred others.
             (Profile::Swarm | Profile::Storm, _) if name == "long" => 0.01,
+            (_, _) if name == "keyring" => 0.2,
+            (_, _) if name == "rotation" => 0.1,
             (Profile::Gentle, _) if ["leave", "join", "rolling", "loss", "mixed-kinds"].contains(&name) => 0.6,
             (Profile::Gentle, _) if ["newcomers", "old-answers", "temporary-moves"].contains(&name) => 0.3,
             (Profile::Gentle, Family::Child | Family::User) => 0.3,
@@ -230,6 +232,14 @@ impl Draw {
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(3),
             ..config()
+        }
+    }
+
+    /// In plaintext, unless packets are sealed in this seed.
+    fn security(&self, faults: &BTreeMap<String, f64>) -> Security {
+        match faults.contains_key("keyring") || faults.contains_key("rotation") {
+            true => Security::Keyring { keys: vec![users::key(&mut self.stream("key"))], file: None, env: None },
+            false => config().security,
         }
     }
 

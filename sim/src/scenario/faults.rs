@@ -95,6 +95,7 @@ pub const ALL: &[FaultKind] = &[
     ),
     fault("mixed-kinds", Family::Process, "only some nodes can run some kinds (any number but 0)"),
     fault("mixed-labels", Family::Process, "nodes have labels, and some children ask for them (any number but 0)"),
+    fault("keyring", Family::Process, "packets are sealed (any number but 0)"),
     fault("fail-start", Family::Child, "children fail to start"),
     fault("panic", Family::Child, "children panic"),
     fault("exit", Family::Child, "children end soon after they started"),
@@ -108,6 +109,7 @@ pub const ALL: &[FaultKind] = &[
     fault("churn", Family::User, "users use many ids once"),
     fault("bulk", Family::User, "users start many children at once and terminate them again"),
     fault("huge-spec", Family::User, "children have arguments of tens of kilobytes"),
+    fault("rotation", Family::User, "operators take the cluster to another key, which makes it a keyed one"),
     fault("newcomers", Family::Plot, "nodes join at once, and the news of each other come late"),
     fault(
         "old-answers",

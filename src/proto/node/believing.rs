@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 use rand_core::Rng;
 
 use super::Node;
+use crate::error::SetKeyringError;
+use crate::key::{KEYS_MAX, Key};
+use crate::proto::Rule;
 use crate::proto::lives::Credit;
 use crate::proto::packet::{Packet, Refused, Stamp};
 use crate::proto::wire::Message;
@@ -17,8 +20,11 @@ impl Node {
         let is_member = self.cx.membership.identity_of(instance).is_some();
         let credit =
             if instance == self.cx.me().instance { Credit::Replayed } else { self.lives.enter(stamp, is_member) };
+        let sabotage = self.cx.sabotage;
         match credit {
             Credit::Believed => true,
+            Credit::Replayed if sabotage.lacks(Rule::ReplayWindow) => true,
+            Credit::Unproven if sabotage.lacks(Rule::LivesProveThemselves) => true,
             Credit::Replayed => {
                 self.refuse(from, Refused::Replayed);
                 false
@@ -56,6 +62,21 @@ impl Node {
             true => self.send_alone(from, &Message::Proof(number)),
             false => self.cx.stats.refused_malformed += 1,
         }
+    }
+
+    /// Takes over another ring of keys. Streams stand, as long as what comes on them is sealed with a key of the ring; lives
+    /// that were believed are believed on.
+    pub(super) fn set_keyring(&mut self, keys: &[Key]) -> Result<(), SetKeyringError> {
+        let count = keys.len();
+        if !self.cx.codec.is_keyed() {
+            return Err(SetKeyringError::Plaintext);
+        }
+        if !(1..=KEYS_MAX).contains(&count) {
+            return Err(SetKeyringError::KeyCount { count });
+        }
+        self.cx.codec.set_keys(keys);
+        tracing::info!(count, "the keyring was replaced");
+        Ok(())
     }
 
     /// A life has shown that it goes on; says whether there is room to remember it.

@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 
 use rand_core::Rng;
+use twox_hash::XxHash3_64;
 
 use super::Node;
 use crate::info::Event;
 use crate::proto::hint::Hint;
 use crate::proto::links::{self, Expect};
+use crate::proto::notices::Cause;
 use crate::proto::outbox::{encode, encode_sender};
 use crate::proto::packet::{Packet, Place, Refused, StreamNonce};
 use crate::proto::placement;
@@ -63,8 +65,8 @@ impl Node {
         let mut opened = std::mem::take(&mut self.opened);
         let packet = self.cx.codec.open(bytes, self.cx.links.place(conn), &mut opened);
         match packet {
-            Ok(packet) if !self.cx.links.is_in_turn(conn, packet.stamp) => {
-                self.refuse_frame(conn, from, Refused::Replayed)
+            Ok(packet) if !self.cx.links.heard_next(conn, packet.stamp) => {
+                self.refuse_frame(conn, from, Refused::Forged);
             }
             Ok(packet) => match expected {
                 Expect::Proof { purpose } => self.take_proof(conn, from, &packet, purpose),
@@ -98,7 +100,7 @@ impl Node {
         };
         let first = packet.and_then(|packet| {
             let message = postcard::from_bytes(packet.messages).map_err(|_| Refused::Malformed)?;
-            self.cx.links.is_in_turn(conn, packet.stamp);
+            self.cx.links.heard_first(conn, packet.stamp);
             Ok(First { sender: packet.from.ok_or(Refused::Malformed)?, message })
         });
         self.opened = opened;
@@ -118,7 +120,8 @@ impl Node {
             }
         };
         if let Some(refusal) = self.refusal_of(from, sender, &hello) {
-            if hello.purpose != Purpose::Watch {
+            let is_news = hello.purpose != Purpose::Watch;
+            if is_news && self.cx.notices.is_due(self.cx.now, Cause::Stranger(from.ip())) {
                 tracing::warn!(%from, name = %hello.name, ?refusal, "refused a node");
             }
             return self.answer_hello(conn, hello.nonce, &Message::Refuse(refusal), true);
@@ -177,7 +180,7 @@ impl Node {
             self.cx.links.send_on(conn, frame, &mut self.cx.codec, &mut self.cx.outputs);
             return self.close(conn);
         }
-        self.cx.links.greeted(conn, stamp.life.instance, &mut self.cx.stats);
+        self.cx.links.greeted_for(conn, stamp.life.instance, purpose, &mut self.cx.stats);
         self.take_messages(from, packet, true);
     }
 
@@ -248,8 +251,13 @@ impl Node {
         }
     }
 
-    /// Tells the operator and the users why a node does not want this one.
+    /// Tells the operator and the users why a node does not want this one: it is asked again every second or so, and they
+    /// need not hear it as often.
     fn join_refused(&mut self, by: SocketAddr, reason: &str) {
+        let cause = Cause::Unwanted(by, XxHash3_64::oneshot(reason.as_bytes()));
+        if !self.cx.notices.is_due(self.cx.now, cause) {
+            return;
+        }
         tracing::warn!(seed = %by, %reason, "a node refused this one");
         for scope in self.scopes.keys() {
             let event = Event::JoinRefused { seed: by, reason: reason.into() };

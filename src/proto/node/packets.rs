@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Node;
 use super::figures::note_received;
+use crate::proto::notices::Cause;
 use crate::proto::outbox::{Batch, encode, encode_sender};
 use crate::proto::packet::{DATAGRAM_BYTES_MAX, OPEN_BYTES_MAX, Packet, Place, Refused};
 use crate::proto::shared::{Alarm, Shared};
@@ -62,9 +63,13 @@ impl Node {
             Refused::Unproven => &mut stats.refused_unproven,
         };
         *counter += 1;
-        // The first of each kind, then ever rarer ones: whoever floods must not fill the log.
-        if counter.is_power_of_two() {
-            tracing::warn!(%from, ?refused, count = *counter, "refused a packet");
+        let count = *counter;
+        // The versions that somebody makes up are one cause.
+        let kind = if let Refused::WireVersion(_) = refused { Refused::WireVersion(0) } else { refused };
+        let is_due = self.cx.notices.is_due(self.cx.now, Cause::Packets(kind));
+        // The first of each kind, then ever rarer ones, and one an hour: whoever floods must not fill the log.
+        if is_due || count.is_power_of_two() {
+            tracing::warn!(%from, ?refused, count, "refused a packet");
         }
     }
 

@@ -89,15 +89,18 @@ fn any_flipped_bit_and_any_cut_is_refused() {
 #[test]
 fn a_packet_fits_no_other_place() {
     let (one, two) = ([1; 16], [2; 16]);
+    let turn = |dialler, acceptor, number| Turn { dialler, acceptor, number };
     let places = [
         Place::Datagram,
         Place::Hello,
         Place::Welcome(one),
         Place::Welcome(two),
-        Place::Dialled(one, two),
-        Place::Dialled(two, one),
-        Place::Accepted(one, two),
-        Place::Accepted(two, one),
+        Place::Dialled(turn(one, two, 0)),
+        Place::Dialled(turn(one, two, 1)),
+        Place::Dialled(turn(two, one, 0)),
+        Place::Accepted(turn(one, two, 0)),
+        Place::Accepted(turn(one, two, 1)),
+        Place::Accepted(turn(two, one, 0)),
     ];
     let mut codec = codec_with(&[key(1)]);
     for place in places {

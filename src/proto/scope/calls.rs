@@ -86,7 +86,7 @@ impl Scope {
                 cx.reply(request, Reply::Whereis(location));
             }
             Command::WaitUntilRunning { id, .. } => self.wait_until_running(cx, request, id),
-            Command::JoinScope(_) | Command::Leave { .. } => {
+            Command::JoinScope(_) | Command::SetKeyring { .. } | Command::Leave { .. } => {
                 debug_assert!(false, "commands of the node do not reach a scope");
             }
         }

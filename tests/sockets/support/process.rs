@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::process::Stdio;
 
-use haulout::{Config, Restart, Started};
+use haulout::{Config, Key, Restart, Started};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
@@ -16,6 +16,11 @@ use super::{Act, Journal, Member, Worker, soon};
 
 /// The argument by which a process is told its configuration; see [`crate::processes`].
 const VARIABLE: &str = "HAULOUT_TEST_NODE";
+
+/// The variable from which a process may take this key, and the key.
+pub(crate) fn variable_key() -> (&'static str, Key) {
+    ("HAULOUT_TEST_KEYS", Key::new([2; 32]))
+}
 
 /// What marks a line as an answer, among those of the test harness.
 const MARK: &str = "answer: ";
@@ -84,9 +89,11 @@ impl Process {
         let name = config.name.clone().expect("nodes of tests have names");
         let orders = Orders { config, worker: journal.worker(Act::Live) };
         let log = File::options().append(true).create(true).open(journal.dir().join(&name)).expect("a log");
+        let (variable, key) = variable_key();
         let mut child = Command::new(std::env::current_exe().expect("this executable"))
             .args(["--exact", "processes::a_node_in_a_process_of_its_own", "--nocapture", "--test-threads=1"])
             .env(VARIABLE, serde_json::to_string(&orders).expect("orders can be written"))
+            .env(variable, key.to_base64())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)

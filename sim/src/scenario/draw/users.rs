@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use haulout::{Restart, Shutdown};
+use haulout::{Key, Restart, Shutdown};
 use twox_hash::XxHash3_64;
 
 use super::super::{Act, SpecPlan, Timed};
@@ -33,8 +33,31 @@ pub(super) fn events(draw: &Draw, ids: &Ids<'_>, nodes: &Nodes) -> Vec<Timed> {
             unusual(name, at, ids, nodes, &mut random, &mut events);
         }
     }
+    events.extend(rotations(draw, ids, nodes));
     events.retain(|timed| timed.at <= draw.duration);
     events
+}
+
+/// One rotation after the other, each through before the next begins.
+fn rotations(draw: &Draw, ids: &Ids<'_>, nodes: &Nodes) -> Vec<Timed> {
+    let Some(&rate) = ids.faults.get("rotation") else { return Vec::new() };
+    let mut random = draw.stream("users rotation");
+    let mut through = Duration::ZERO;
+    let mut events = Vec::new();
+    for at in times(&mut random, rate, draw.duration) {
+        let every = round(random.duration(Range::millis(1, 500)));
+        let to = key(&mut random);
+        if at >= through {
+            through = at + every * (3 * nodes.names().len() as u32 + 3);
+            events.push(Timed { at, act: Act::Rotate { to, every } });
+        }
+    }
+    events
+}
+
+/// A key, as random as everything here.
+pub(super) fn key(random: &mut Random) -> Key {
+    Key::new(std::array::from_fn(|_| random.bits() as u8))
 }
 
 /// Every child is started once, early on; nothing else.
