@@ -11,6 +11,7 @@ mod log;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod node;
+mod orders;
 mod polls;
 mod scope;
 mod seeds;

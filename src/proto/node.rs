@@ -207,7 +207,7 @@ impl Node {
     /// Something happened to a run of a child.
     pub fn handle_child(&mut self, now: Time, run: RunId, event: ChildEvent) {
         self.advance(now);
-        if let Some(scope) = self.scopes.values_mut().find(|scope| scope.runs.contains_key(&run)) {
+        if let Some(scope) = self.scopes.values_mut().find(|scope| scope.runs.get(run).is_some()) {
             scope.handle_child(&mut self.cx, run, event);
         }
         self.look_whether_left();

@@ -17,7 +17,7 @@ use super::placement::Candidate;
 use super::shared::Shared;
 use super::supervision::Local;
 use super::wire::{ScopeMessage, Status};
-use super::{Command, Dot, Identity, InstanceId, Output, RequestId, Rule, RunId, ScopeId, ScopeSetup};
+use super::{Command, Dot, Identity, InstanceId, Output, RequestId, Rule, Runs, ScopeId, ScopeSetup};
 use crate::child::{ChildSpec, Spec};
 use crate::info::{Event, MemberInfo};
 
@@ -62,7 +62,7 @@ pub(crate) struct Scope {
     names: BTreeMap<Arc<str>, BTreeSet<InstanceId>>,
     /// Their records, and every child that is desired or runs here.
     pub(crate) children: Children,
-    pub(crate) runs: BTreeMap<RunId, ChildKey>,
+    pub(crate) runs: Runs<ChildKey>,
     pub(crate) rounds: u32,
     /// Rounds that have not asked yet, in the order in which they may.
     pub(crate) to_ask: VecDeque<ChildKey>,
@@ -124,7 +124,7 @@ impl Scope {
             candidates: Vec::new(),
             names: BTreeMap::new(),
             children: Children::default(),
-            runs: BTreeMap::new(),
+            runs: Runs::default(),
             rounds: 0,
             to_ask: VecDeque::new(),
             asking: 0,

@@ -331,15 +331,15 @@ impl Scope {
 
     /// Something happened to a run.
     pub(crate) fn handle_child(&mut self, cx: &mut Shared, run: RunId, event: ChildEvent) {
-        let Some(key) = self.runs.get(&run).cloned() else { return };
+        let Some(key) = self.runs.get(run).cloned() else { return };
         match event {
             ChildEvent::Started => self.run_started(cx, &key),
             ChildEvent::Declined(error) => {
-                self.runs.remove(&run);
+                self.runs.remove(run);
                 self.run_declined(cx, &key, error);
             }
             ChildEvent::Exited(outcome) => {
-                self.runs.remove(&run);
+                self.runs.remove(run);
                 self.run_exited(cx, &key, outcome);
             }
         }

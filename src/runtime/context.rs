@@ -3,16 +3,18 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::Notify;
+use tokio::sync::mpsc;
 
+use super::orders::{Order, Orders};
+use super::polls::Polls;
 use crate::child::{ChildId, ChildSpec};
 use crate::error::SpecError;
-use crate::proto::Epoch;
+use crate::proto::{ChildEvent, Epoch, RunId, StartChild};
 
 /// Any error that a child may end with; its text is shown in listings and events, shortened to 256 bytes.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -91,32 +93,42 @@ pub struct ChildContext {
     inner: Arc<Inner>,
 }
 
+/// One per run; what many runs have in common is shared.
 struct Inner {
     id: ChildId,
     epoch: Epoch,
-    node: Arc<str>,
-    scope: Arc<str>,
-    order: AtomicU8,
-    ordered: Notify,
+    run: RunId,
+    orders: Orders,
+    home: Arc<Home>,
+    desk: Arc<Desk>,
 }
 
-/// What the supervisor wants of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Order {
-    /// To go on.
-    Run = 0,
-    /// To end by itself.
-    Stop = 1,
-    /// Aborted after it was told to stop, or instead.
-    Abort = 2,
-    /// Aborted because its `init` took too long.
-    GiveUp = 3,
+/// The scope on a node in which children run.
+#[derive(Debug)]
+pub(super) struct Home {
+    pub(super) node: Arc<str>,
+    pub(super) scope: Arc<str>,
+}
+
+/// Where runs report.
+#[derive(Debug)]
+pub(super) struct Desk {
+    pub(super) reports: mpsc::UnboundedSender<(RunId, ChildEvent)>,
+    /// How long an `init` may take.
+    pub(super) start_timeout: Duration,
+    /// Who is polled where.
+    pub(super) polls: Arc<Polls>,
 }
 
 impl ChildContext {
-    pub(super) fn new(id: ChildId, epoch: Epoch, node: Arc<str>, scope: Arc<str>) -> Self {
-        let inner = Inner { id, epoch, node, scope, order: AtomicU8::new(Order::Run as u8), ordered: Notify::new() };
-        ChildContext { inner: Arc::new(inner) }
+    pub(super) fn new(start: &StartChild, home: Arc<Home>, desk: Arc<Desk>) -> Self {
+        let (id, epoch, run) = (start.id.clone(), start.epoch, start.run);
+        ChildContext { inner: Arc::new(Inner { id, epoch, run, orders: Orders::new(), home, desk }) }
+    }
+
+    /// Polls the child on this thread, which is watched meanwhile.
+    pub(super) fn polled<T>(&self, poll: impl FnOnce() -> T) -> T {
+        self.inner.desk.polls.during(self.inner.run, poll)
     }
 
     /// The child's id.
@@ -132,25 +144,20 @@ impl ChildContext {
 
     /// The name of the node that runs it.
     pub fn node(&self) -> &str {
-        &self.inner.node
+        &self.inner.home.node
     }
 
     /// The name of its scope.
     pub fn scope(&self) -> &str {
-        &self.inner.scope
+        &self.inner.home.scope
     }
 
     /// Resolves when the child is to end; at once if it was told so before.
     ///
     /// From then on it has as long as its [`Shutdown`](crate::Shutdown) policy says before its future is dropped.
     /// Safe to use in `select!` and from any number of tasks.
-    pub async fn stopping(&self) {
-        let mut ordered = std::pin::pin!(self.inner.ordered.notified());
-        // Registered before the look at the flag, so that no order falls between the two.
-        ordered.as_mut().enable();
-        if !self.is_stopping() {
-            ordered.await;
-        }
+    pub fn stopping(&self) -> impl Future<Output = ()> + Send {
+        self.inner.orders.stopping()
     }
 
     /// Whether the child is to end.
@@ -159,18 +166,29 @@ impl ChildContext {
     }
 
     pub(super) fn order(&self) -> Order {
-        match self.inner.order.load(Ordering::Acquire) {
-            0 => Order::Run,
-            1 => Order::Stop,
-            2 => Order::Abort,
-            _ => Order::GiveUp,
-        }
+        self.inner.orders.get()
     }
 
-    /// Gives an order. It only ever gets stricter.
     pub(super) fn give(&self, order: Order) {
-        self.inner.order.fetch_max(order as u8, Ordering::AcqRel);
-        self.inner.ordered.notify_waiters();
+        self.inner.orders.give(order);
+    }
+
+    pub(super) fn start_timeout(&self) -> Duration {
+        self.inner.desk.start_timeout
+    }
+
+    /// Reports what happened to this run. Fails only if the node has gone, which nobody needs to hear then.
+    pub(super) fn report(&self, event: ChildEvent) {
+        let _ = self.inner.desk.reports.send((self.inner.run, event));
+    }
+
+    /// Reports that `init` is done; `false` if the child was told to stop meanwhile and is not to run.
+    pub(super) fn report_started(&self) -> bool {
+        let is_wanted = !self.is_stopping();
+        if is_wanted {
+            self.report(ChildEvent::Started);
+        }
+        is_wanted
     }
 }
 
@@ -179,8 +197,8 @@ impl fmt::Debug for ChildContext {
         f.debug_struct("ChildContext")
             .field("id", &self.inner.id)
             .field("epoch", &self.inner.epoch)
-            .field("scope", &self.inner.scope)
-            .field("node", &self.inner.node)
+            .field("scope", &self.scope())
+            .field("node", &self.node())
             .field("order", &self.order())
             .finish()
     }

@@ -14,7 +14,6 @@ use tokio::time::sleep;
 use tracing::{debug, trace, warn};
 
 use super::clock::Clock;
-use super::context::ChildContext;
 use super::log::Log;
 use super::node::Call;
 use super::scope::ScopeParts;
@@ -482,14 +481,11 @@ impl Driver {
     }
 
     fn start_child(&mut self, now: Time, start: StartChild) {
-        let StartChild { scope, run, id, spec, epoch } = start;
-        let found = self.scopes.get(&scope).and_then(|parts| Some((parts, parts.runners.get(&spec.kind)?)));
-        let Some((parts, runner)) = found else {
-            return self.tasks.decline(run, "its kind is not registered on this node");
+        let parts = self.scopes.get(&start.scope);
+        let Some((parts, runner)) = parts.and_then(|parts| Some((parts, parts.runners.get(&start.spec.kind)?))) else {
+            return self.tasks.decline(start.run, "its kind is not registered on this node");
         };
-        let ctx = ChildContext::new(id, epoch, self.name.clone(), parts.name.clone());
-        let runner = runner.clone();
-        self.tasks.start(now, run, runner, spec.args.clone(), ctx);
+        self.tasks.start(now, start, runner, parts.home.clone());
     }
 
     fn on_reply(&mut self, request: RequestId, reply: Reply) {

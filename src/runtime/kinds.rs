@@ -3,21 +3,18 @@
 use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
 
 use super::context::{BoxError, Child, ChildContext};
+use super::tasks::{Report, supervise};
+use crate::child::Spec;
 
-/// Runs one child from its arguments to its end, calling the last argument once when it is up.
-pub(super) type Runner = Arc<dyn Fn(Bytes, ChildContext, Started) -> BoxRun + Send + Sync>;
-
-/// A run of a child.
-pub(super) type BoxRun = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
-
-/// Reports that `init` is done; `false` if the child was told to stop meanwhile and is not to run.
-pub(super) type Started = Box<dyn FnOnce() -> bool + Send>;
+/// Runs one child as a task: in one allocation with its type's own future, of which children are mostly made.
+pub(super) type Runner = Arc<dyn Fn(&Handle, Report, Arc<Spec>) -> AbortHandle + Send + Sync>;
 
 /// Why a run ended without success.
 pub(super) enum Failure {
@@ -29,16 +26,17 @@ pub(super) enum Failure {
 
 /// How to run children of type `C`.
 pub(super) fn typed<C: Child>() -> Runner {
-    Arc::new(|args, ctx, started| {
-        Box::pin(async move {
-            let mut child: C = decode(&args).map_err(Failure::Declined)?;
-            drop(args);
+    Arc::new(|user, report, spec| {
+        let run = |ctx: ChildContext| async move {
+            let mut child: C = decode(&spec.args).map_err(Failure::Declined)?;
+            drop(spec);
             child.init(&ctx).await.map_err(Failure::Error)?;
-            if !started() {
+            if !ctx.report_started() {
                 return Ok(());
             }
             child.run(ctx).await.map_err(Failure::Error)
-        })
+        };
+        user.spawn(supervise(report, run)).abort_handle()
     })
 }
 
@@ -49,14 +47,15 @@ where
     Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
 {
     let run = Arc::new(run);
-    Arc::new(move |args, ctx, started| {
+    Arc::new(move |user, report, spec| {
         let run = run.clone();
-        Box::pin(async move {
-            if !started() {
+        let run = move |ctx: ChildContext| async move {
+            if !ctx.report_started() {
                 return Ok(());
             }
-            run(ctx, args).await.map_err(Failure::Error)
-        })
+            run(ctx, spec.args.clone()).await.map_err(Failure::Error)
+        };
+        user.spawn(supervise(report, run)).abort_handle()
     })
 }
 

@@ -3,23 +3,26 @@
 //! A run reports `Started` at most once and exactly one end, which is sent when its future has been dropped, however
 //! that came about. A run that nothing happens to costs nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tracing::{debug, warn};
 
-use super::context::{ChildContext, Order};
-use super::kinds::{BoxRun, Failure, Runner, panic_text};
-use super::polls::{Polls, Watch};
+use super::context::{ChildContext, Desk, Home};
+use super::kinds::{Failure, Runner, panic_text};
+use super::orders::Order;
+use super::polls::Watch;
 use crate::child::Shutdown;
 use crate::info::Outcome;
-use crate::proto::{ChildEvent, RunId, Time};
+use crate::proto::{ChildEvent, RunId, Runs, StartChild, Time};
 
 /// The longest error text that is kept and sent to others.
 const ERROR_BYTES_MAX: usize = 256;
@@ -27,16 +30,12 @@ const ERROR_BYTES_MAX: usize = 256;
 /// A loop that is woken so late was held up by what held up the children too.
 const STOOD_STILL: Duration = Duration::from_millis(500);
 
-/// Where runs report.
-pub(super) type Reports = mpsc::UnboundedSender<(RunId, ChildEvent)>;
-
 /// The runs of children on this node. Dropped, it aborts them: a node that is gone takes its children with it.
 #[derive(Debug)]
 pub(super) struct Tasks {
     user: Handle,
-    reports: Reports,
-    start_timeout: Duration,
-    runs: BTreeMap<RunId, Run>,
+    desk: Arc<Desk>,
+    runs: Runs<Run>,
     deadlines: BTreeSet<(Time, RunId)>,
     watch: Watch,
 }
@@ -57,40 +56,33 @@ enum Phase {
 }
 
 impl Tasks {
-    pub(super) fn new(user: Handle, reports: Reports, start_timeout: Duration) -> Self {
-        Tasks {
-            user,
-            reports,
-            start_timeout,
-            runs: BTreeMap::new(),
-            deadlines: BTreeSet::new(),
-            watch: Watch::default(),
-        }
+    pub(super) fn new(
+        user: Handle,
+        reports: mpsc::UnboundedSender<(RunId, ChildEvent)>,
+        start_timeout: Duration,
+    ) -> Self {
+        let watch = Watch::default();
+        let desk = Arc::new(Desk { reports, start_timeout, polls: watch.polls() });
+        Tasks { user, desk, runs: Runs::default(), deadlines: BTreeSet::new(), watch }
     }
 
     /// Runs a child.
-    pub(super) fn start(&mut self, now: Time, run: RunId, runner: Runner, args: Bytes, ctx: ChildContext) {
-        let report = Report {
-            run,
-            ctx: ctx.clone(),
-            reports: self.reports.clone(),
-            start_timeout: self.start_timeout,
-            end: None,
-        };
-        let task = self.user.spawn(supervise(report, runner, args, self.watch.polls())).abort_handle();
-        let deadline = now + self.start_timeout;
-        self.deadlines.insert((deadline, run));
-        self.runs.insert(run, Run { ctx, task, phase: Phase::Starting, deadline: Some(deadline) });
+    pub(super) fn start(&mut self, now: Time, start: StartChild, runner: &Runner, home: Arc<Home>) {
+        let ctx = ChildContext::new(&start, home, self.desk.clone());
+        let task = runner(&self.user, Report { ctx: ctx.clone(), is_sent: false }, start.spec);
+        let deadline = now + self.desk.start_timeout;
+        self.deadlines.insert((deadline, start.run));
+        self.runs.insert(start.run, Run { ctx, task, phase: Phase::Starting, deadline: Some(deadline) });
     }
 
     /// Reports a child that can't be run here.
     pub(super) fn decline(&mut self, run: RunId, why: &str) {
-        let _ = self.reports.send((run, ChildEvent::Declined(shortened(why))));
+        let _ = self.desk.reports.send((run, ChildEvent::Declined(shortened(why))));
     }
 
     /// Stops a run by a shutdown policy; a later call with another policy overrides. A run that ended is no error.
     pub(super) fn stop(&mut self, now: Time, run: RunId, shutdown: Shutdown) {
-        let Some(Run { ctx, task, phase, deadline }) = self.runs.get_mut(&run) else { return };
+        let Some(Run { ctx, task, phase, deadline }) = self.runs.get_mut(run) else { return };
         let starting = *phase == Phase::Starting;
         *phase = Phase::Stopping;
         let new_deadline = match shutdown {
@@ -117,7 +109,7 @@ impl Tasks {
     pub(super) fn observe(&mut self, run: RunId, event: &ChildEvent) {
         match event {
             ChildEvent::Started => {
-                let Some(running) = self.runs.get_mut(&run) else { return };
+                let Some(running) = self.runs.get_mut(run) else { return };
                 if running.phase == Phase::Starting {
                     running.phase = Phase::Running;
                     let old_deadline = running.deadline.take();
@@ -125,7 +117,7 @@ impl Tasks {
                 }
             }
             ChildEvent::Declined(_) | ChildEvent::Exited(_) => {
-                let ended = self.runs.remove(&run);
+                let ended = self.runs.remove(run);
                 self.replace_deadline(run, ended.and_then(|ended| ended.deadline), None);
             }
         }
@@ -147,7 +139,7 @@ impl Tasks {
             self.watch.forgive(now);
         }
         let blocking = self.watch.look(now).into_iter();
-        blocking.filter_map(|(run, lasted)| Some((self.runs.get(&run)?.ctx.clone(), lasted))).collect()
+        blocking.filter_map(|(run, lasted)| Some((self.runs.get(run)?.ctx.clone(), lasted))).collect()
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due.
@@ -161,7 +153,7 @@ impl Tasks {
             && deadline <= now
         {
             self.deadlines.remove(&(deadline, run));
-            let Some(overdue) = self.runs.get_mut(&run) else { continue };
+            let Some(overdue) = self.runs.get_mut(run) else { continue };
             overdue.deadline = None;
             let order = if overdue.phase == Phase::Stopping { Order::Abort } else { Order::GiveUp };
             debug!(child = %overdue.ctx.id(), ?order, "a run is overdue and aborted");
@@ -180,84 +172,96 @@ impl Drop for Tasks {
     }
 }
 
-/// Runs a child to its end. The report is dropped last, whatever happens to the rest.
-async fn supervise(mut report: Report, runner: Runner, args: Bytes, polls: Arc<Polls>) {
-    let mut run = runner(args, report.ctx.clone(), report.started());
-    let ended = caught(&mut run, report.run, &polls).await;
-    let dropped = catch_unwind(AssertUnwindSafe(|| polls.during(report.run, || drop(run))));
-    let ended = match (ended, dropped) {
-        (Err(panic), _) | (Ok(_), Err(panic)) => Err(panic_text(&*panic).to_owned()),
-        (Ok(result), Ok(())) => Ok(result),
-    };
-    report.end = Some(end_of(ended, &report));
+/// Runs a child to its end, as all that a task does. The report is dropped last, whatever happens to the rest.
+#[allow(
+    clippy::manual_async_fn,
+    reason = "an `async fn` keeps what it is given twice, and there is a task for every child"
+)]
+pub(super) fn supervise<F>(
+    mut report: Report,
+    start: impl FnOnce(ChildContext) -> F + Send,
+) -> impl Future<Output = ()> + Send
+where
+    F: Future<Output = Result<(), Failure>> + Send,
+{
+    async move {
+        let mut run = pin!(Some(start(report.ctx.clone())));
+        let ended = caught(run.as_mut(), &report.ctx).await;
+        let dropped = catch_unwind(AssertUnwindSafe(|| report.ctx.polled(|| run.set(None))));
+        let ended = match (ended, dropped) {
+            (Err(panic), _) | (Ok(_), Err(panic)) => Err(panic_text(&*panic).to_owned()),
+            (Ok(result), Ok(())) => Ok(result),
+        };
+        report.end(ended);
+    }
 }
 
 /// Awaits a run, with its panic as an error.
-async fn caught(run: &mut BoxRun, id: RunId, polls: &Arc<Polls>) -> std::thread::Result<Result<(), Failure>> {
-    let mut poll = |cx: &mut std::task::Context<'_>| polls.during(id, || run.as_mut().poll(cx));
-    std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| poll(cx))) {
-        Ok(poll) => poll.map(Ok),
-        Err(panic) => std::task::Poll::Ready(Err(panic)),
-    })
-    .await
-}
-
-fn end_of(ended: Result<Result<(), Failure>, String>, report: &Report) -> ChildEvent {
-    let outcome = match ended {
-        Ok(Err(Failure::Declined(why))) => return ChildEvent::Declined(shortened(&why)),
-        Ok(Ok(())) => Outcome::Success,
-        Ok(Err(Failure::Error(error))) => Outcome::Error(shortened(&error.to_string())),
-        Err(panic) => Outcome::Panic(shortened(&panic)),
-    };
-    ChildEvent::Exited(match report.ctx.order() {
-        Order::Run => outcome,
-        Order::GiveUp => report.not_started(),
-        Order::Stop | Order::Abort => {
-            if let Some(error) = outcome.error() {
-                warn!(child = %report.ctx.id(), %error, "a child failed while it was stopping");
-            }
-            Outcome::Stopped
+fn caught<F>(mut run: Pin<&mut Option<F>>, ctx: &ChildContext) -> impl Future<Output = std::thread::Result<Result<(), Failure>>>
+where
+    F: Future<Output = Result<(), Failure>>,
+{
+    poll_fn(move |cx| {
+        // It is there until it has ended.
+        let poll = || run.as_mut().as_pin_mut().map_or(Poll::Ready(Ok(())), |run| run.poll(cx));
+        match catch_unwind(AssertUnwindSafe(|| ctx.polled(poll))) {
+            Ok(poll) => poll.map(Ok),
+            Err(panic) => Poll::Ready(Err(panic)),
         }
     })
 }
 
-/// Sends the end of a run when it is dropped: as the last thing of the task, or with the task when that is aborted or
-/// its runtime shut down.
-struct Report {
-    run: RunId,
+/// Sends the end of a run, at the latest when it is dropped: with the task when that is aborted or its runtime shut down.
+pub(super) struct Report {
     ctx: ChildContext,
-    reports: Reports,
-    start_timeout: Duration,
-    end: Option<ChildEvent>,
+    is_sent: bool,
 }
 
 impl Report {
-    fn started(&self) -> Box<dyn FnOnce() -> bool + Send> {
-        let (run, ctx, reports) = (self.run, self.ctx.clone(), self.reports.clone());
-        Box::new(move || {
-            let wanted = !ctx.is_stopping();
-            if wanted {
-                let _ = reports.send((run, ChildEvent::Started));
+    fn end(&mut self, ended: Result<Result<(), Failure>, String>) {
+        let event = self.event_of(ended);
+        self.send(event);
+    }
+
+    fn event_of(&self, ended: Result<Result<(), Failure>, String>) -> ChildEvent {
+        let outcome = match ended {
+            Ok(Err(Failure::Declined(why))) => return ChildEvent::Declined(shortened(&why)),
+            Ok(Ok(())) => Outcome::Success,
+            Ok(Err(Failure::Error(error))) => Outcome::Error(shortened(&error.to_string())),
+            Err(panic) => Outcome::Panic(shortened(&panic)),
+        };
+        ChildEvent::Exited(match self.ctx.order() {
+            Order::Run => outcome,
+            Order::GiveUp => self.not_started(),
+            Order::Stop | Order::Abort => {
+                if let Some(error) = outcome.error() {
+                    warn!(child = %self.ctx.id(), %error, "a child failed while it was stopping");
+                }
+                Outcome::Stopped
             }
-            wanted
         })
     }
 
     fn not_started(&self) -> Outcome {
-        let limit = humantime::format_duration(self.start_timeout);
+        let limit = humantime::format_duration(self.ctx.start_timeout());
         Outcome::Error(format!("init did not return within {limit}").into())
+    }
+
+    fn send(&mut self, event: ChildEvent) {
+        self.is_sent = true;
+        self.ctx.report(event);
     }
 }
 
 impl Drop for Report {
     fn drop(&mut self) {
-        let end = self.end.take().unwrap_or_else(|| {
-            ChildEvent::Exited(match self.ctx.order() {
+        if !self.is_sent {
+            let outcome = match self.ctx.order() {
                 Order::GiveUp => self.not_started(),
                 Order::Run | Order::Stop | Order::Abort => Outcome::Aborted,
-            })
-        });
-        let _ = self.reports.send((self.run, end));
+            };
+            self.send(ChildEvent::Exited(outcome));
+        }
     }
 }
 

@@ -9,8 +9,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::timeout;
 
 use super::*;
-use crate::child::ChildId;
-use crate::proto::Epoch;
+use crate::child::{ChildId, ChildSpec};
+use crate::proto::{Epoch, ScopeId};
 use crate::runtime::context::{BoxError, Child};
 use crate::runtime::kinds;
 
@@ -100,8 +100,11 @@ impl Bench {
     }
 
     fn start(&mut self, run: RunId, runner: Runner, args: Vec<u8>) {
-        let ctx = ChildContext::new(ChildId::new("x").unwrap(), Epoch::default(), "node".into(), "scope".into());
-        self.tasks.start(Time::ZERO, run, runner, args.into(), ctx);
+        let spec = Arc::new(ChildSpec::raw("x", "act", args).unwrap().spec().clone());
+        let id = ChildId::new("x").unwrap();
+        let start = StartChild { scope: ScopeId::of("scope"), run, id, spec, epoch: Epoch::default() };
+        let home = Arc::new(Home { node: "node".into(), scope: "scope".into() });
+        self.tasks.start(Time::ZERO, start, &runner, home);
     }
 
     async fn report(&mut self) -> (RunId, ChildEvent) {
