@@ -214,7 +214,7 @@ mod tests {
             let child = ChildSpec::raw(id, "kind", Vec::new()).expect("a spec");
             let entry = journal.begin(Run {
                 node: NodeIdx(node),
-                instance: InstanceId::new(node as u64),
+                instance: InstanceId::new(node as u64 + 1),
                 scope: ScopeId::of("s"),
                 id: child.id().clone(),
                 epoch: Epoch::default(),

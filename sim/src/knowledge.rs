@@ -192,7 +192,7 @@ mod tests {
     }
 
     fn instance(number: usize) -> InstanceId {
-        InstanceId::new(number as u64)
+        InstanceId::new(number as u64 + 1)
     }
 
     fn knowledge(history: &History) -> Knowledge<'_> {

@@ -2,25 +2,48 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use twox_hash::XxHash3_64;
 
 /// One life of a node: a random number drawn at every process start.
 ///
-/// It is never compared as a time. A fast restart on the same address is a new instance.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct InstanceId([u8; 8]);
+/// It is never compared as a time. A fast restart on the same address is a new instance. None is 0, so that an optional
+/// one takes no more memory.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InstanceId(NonZeroU64);
 
 impl InstanceId {
-    /// The instance with this number.
+    /// The first in order.
+    pub const LOWEST: InstanceId = InstanceId(NonZeroU64::MIN);
+
+    /// The instance with this number; 0, which none has, counts as the highest one.
     pub const fn new(number: u64) -> Self {
-        InstanceId(number.to_be_bytes())
+        match NonZeroU64::new(number) {
+            Some(number) => InstanceId(number),
+            None => InstanceId(NonZeroU64::MAX),
+        }
     }
 
     /// The number of this instance.
     pub const fn get(self) -> u64 {
-        u64::from_be_bytes(self.0)
+        self.0.get()
+    }
+}
+
+impl Serialize for InstanceId {
+    /// Eight bytes: a random number has no use for a variable length.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.get().to_be_bytes().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for InstanceId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = u64::from_be_bytes(<[u8; 8]>::deserialize(deserializer)?);
+        NonZeroU64::new(number).map(InstanceId).ok_or_else(|| D::Error::custom("an instance is never 0"))
     }
 }
 

@@ -92,7 +92,7 @@ mod tests {
             let draw = mix(step);
             let any = RunId(mix(draw) % (step + 1));
             let is_growing = step < 10_000;
-            if (draw % 4 == 0) != is_growing {
+            if draw.is_multiple_of(4) != is_growing {
                 // Now and then an earlier one.
                 let run = if draw % 64 < 8 { any } else { RunId(step) };
                 runs.insert(run, step);

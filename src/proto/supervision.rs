@@ -97,25 +97,44 @@ pub(crate) struct Run {
     pub(crate) epoch: Epoch,
     started: Time,
     restarts: u32,
-    last_error: Option<Arc<str>>,
-    /// When it was restarted at once, within the window.
-    recent: VecDeque<Time>,
-    /// Pauses in a row.
-    backoffs: u32,
+    /// What most runs have none of.
+    troubles: Option<Box<Troubles>>,
     pub(crate) asker: Option<Box<Asker>>,
     /// Who ran the child before.
     predecessor: Option<InstanceId>,
     /// The round in which other claimers are asked to stop.
     pub(crate) challenge: Option<Box<Round>>,
-    /// Since when another node's run may have been alive beside this one.
-    duplicate_since: Option<Time>,
     /// Since when no run of it is known, until this one is up.
     idle_since: Option<Time>,
     /// Whether it waits for a place in the budget.
     pub(crate) is_held: bool,
 }
 
+/// What went wrong with a child while this node had it.
+#[derive(Debug, Default)]
+struct Troubles {
+    last_error: Option<Arc<str>>,
+    /// When it was restarted at once, within the window.
+    recent: VecDeque<Time>,
+    /// Pauses in a row.
+    backoffs: u32,
+    /// Since when another node's run may have been alive beside this one.
+    duplicate_since: Option<Time>,
+}
+
 impl Run {
+    fn troubles(&mut self) -> &mut Troubles {
+        self.troubles.get_or_insert_default()
+    }
+
+    fn last_error(&self) -> Option<&Arc<str>> {
+        self.troubles.as_ref()?.last_error.as_ref()
+    }
+
+    fn duplicate_since(&self) -> Option<Time> {
+        self.troubles.as_ref()?.duplicate_since
+    }
+
     /// Passes to another phase. A run that starts has a place in the budget.
     fn enter(&mut self, cx: &mut Shared, phase: Phase) {
         let was_starting = std::mem::replace(&mut self.phase, phase) == Phase::Starting;
@@ -208,14 +227,17 @@ impl Scope {
             return;
         }
         if foreign.is_empty() {
-            run.duplicate_since = None;
+            if let Some(troubles) = &mut run.troubles {
+                troubles.duplicate_since = None;
+            }
             return;
         }
-        if run.duplicate_since.is_none() {
+        if run.duplicate_since().is_none() {
             let running = foreign.iter().map(|(_, rival)| rival.since_ms).min().unwrap_or(wall_ms);
             cx.stats.claim_conflicts += u64::from(is_owner);
             let ago = Duration::from_millis(wall_ms.saturating_sub(running));
-            run.duplicate_since = Some((now - ago).max(run.started));
+            let since = (now - ago).max(run.started);
+            run.troubles().duplicate_since = Some(since);
         }
         let mine = (run.epoch, self.me);
         let is_superseded = !cx.sabotage.lacks(Rule::YieldToLaterRun)
@@ -252,13 +274,10 @@ impl Scope {
             epoch,
             started: cx.now,
             restarts: 0,
-            last_error: None,
-            recent: VecDeque::new(),
-            backoffs: 0,
+            troubles: None,
             asker: None,
             predecessor,
             challenge: None,
-            duplicate_since: None,
             idle_since: idle_since.or(Some(cx.now)),
             is_held: false,
         };
@@ -313,7 +332,7 @@ impl Scope {
         run.enter(cx, Phase::Stopping);
         self.children.mark_stable(key);
         self.release_claim(cx, key);
-        if let Some(since) = run.duplicate_since {
+        if let Some(since) = run.duplicate_since() {
             cx.stats.duplicates_resolved += 1;
             cx.stats.duplicate_nanos += nanos(cx.now.since(since));
             let lasted = cx.now.since(since);
@@ -371,7 +390,7 @@ impl Scope {
         }
         cx.stats.declines += 1;
         tracing::warn!(child = %key.id(), %error, "this node does not understand a child's arguments");
-        run.last_error = Some(error.clone());
+        run.troubles().last_error = Some(error.clone());
         run.enter(cx, Phase::Stopping);
         self.write_claim(cx, key, ClaimState::Declined);
         if let Some(child) = self.children.get_mut(key) {
@@ -388,13 +407,13 @@ impl Scope {
         let Some(Local::Active(run)) = self.children.get_mut(key).map(|child| &mut child.local) else { return };
         let (phase, epoch, restart) = (run.phase, run.epoch, run.spec.restart);
         if let Some(error) = outcome.error() {
-            run.last_error = Some(error.clone());
+            run.troubles().last_error = Some(error.clone());
         }
         if phase != Phase::Stopping {
             run.idle_since.get_or_insert(cx.now);
         }
         if phase == Phase::Starting {
-            let error = run.last_error.clone().unwrap_or_else(|| Arc::from("ended before it had started"));
+            let error = run.last_error().cloned().unwrap_or_else(|| Arc::from("ended before it had started"));
             cx.event(self.id, Event::ChildStartFailed { id: key.id().clone(), epoch, error });
         } else {
             cx.event(self.id, Event::ChildExited { id: key.id().clone(), epoch, outcome: outcome.clone() });
@@ -435,20 +454,21 @@ impl Scope {
         let is_resyncing = self.is_resyncing();
         let is_limited = !cx.sabotage.lacks(Rule::IntensityIsLimited);
         let Some(Local::Active(run)) = self.children.get_mut(key).map(|child| &mut child.local) else { return };
-        let window = run.spec.max_restart_window;
-        while run.recent.front().is_some_and(|restart| now.since(*restart) > window) {
-            run.recent.pop_front();
+        let (window, max_restarts, started) = (run.spec.max_restart_window, run.spec.max_restarts, run.started);
+        let troubles = run.troubles();
+        while troubles.recent.front().is_some_and(|restart| now.since(*restart) > window) {
+            troubles.recent.pop_front();
         }
-        if now.since(run.started) > window {
-            run.backoffs = 0;
+        if now.since(started) > window {
+            troubles.backoffs = 0;
         }
         // A child that has had to wait gets one try per pause until a run has outlasted the window.
-        let is_too_often = run.backoffs > 0 || run.recent.len() >= run.spec.max_restarts as usize;
+        let is_too_often = troubles.backoffs > 0 || troubles.recent.len() >= max_restarts as usize;
         if is_resyncing || (is_too_often && is_limited) {
             self.back_off(cx, key);
             return;
         }
-        run.recent.push_back(now);
+        run.troubles().recent.push_back(now);
         self.launch_again(cx, key);
     }
 
@@ -482,10 +502,11 @@ impl Scope {
         let fraction = cx.fraction();
         let (min, max) = (cx.config.backoff_min, cx.config.backoff_max);
         let Some(Local::Active(run)) = self.children.get_mut(key).map(|child| &mut child.local) else { return };
-        let doubled = min.saturating_mul(1u32.checked_shl(run.backoffs.min(20)).unwrap_or(u32::MAX)).min(max);
+        let backoffs = &mut run.troubles().backoffs;
+        let doubled = min.saturating_mul(1u32.checked_shl((*backoffs).min(20)).unwrap_or(u32::MAX)).min(max);
         // Between three quarters and five quarters, so that children that failed together do not return together.
         let delay = doubled.mul_f64(0.75 + fraction / 2.0);
-        run.backoffs = run.backoffs.saturating_add(1);
+        *backoffs = backoffs.saturating_add(1);
         run.enter(cx, Phase::Backoff);
         let id = run.run;
         cx.stats.backoffs += 1;
@@ -518,7 +539,7 @@ impl Scope {
             epoch: run.epoch,
             since_ms: cx.wall_ms(),
             restarts: run.restarts,
-            last_error: run.last_error.clone(),
+            last_error: run.last_error().map(|error| Arc::new(error.to_string())),
         };
         let predecessor = run.predecessor.and_then(|instance| cx.membership.identity_of(instance));
         let owned = OwnedKey::claim(key, self.me);

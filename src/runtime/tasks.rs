@@ -197,7 +197,10 @@ where
 }
 
 /// Awaits a run, with its panic as an error.
-fn caught<F>(mut run: Pin<&mut Option<F>>, ctx: &ChildContext) -> impl Future<Output = std::thread::Result<Result<(), Failure>>>
+fn caught<F>(
+    mut run: Pin<&mut Option<F>>,
+    ctx: &ChildContext,
+) -> impl Future<Output = std::thread::Result<Result<(), Failure>>>
 where
     F: Future<Output = Result<(), Failure>>,
 {

@@ -147,7 +147,7 @@ impl<'a> Facts<'a> {
 
     /// Whether an observer saw anybody come or go in this time.
     pub(super) fn has_seen_members_change(&self, observer: InstanceId, from: Time, to: Time) -> bool {
-        let seen = self.views.range((observer, InstanceId::new(0))..=(observer, InstanceId::new(u64::MAX)));
+        let seen = self.views.range((observer, InstanceId::LOWEST)..=(observer, InstanceId::new(u64::MAX)));
         let mut times = seen.flat_map(|(_, changes)| changes).map(|(at, _)| *at);
         times.any(|at| at >= from && at <= to)
     }

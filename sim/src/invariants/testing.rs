@@ -19,7 +19,7 @@ pub(crate) fn at(seconds: u64) -> Time {
 }
 
 pub(crate) fn instance(node: usize) -> InstanceId {
-    InstanceId::new(node as u64)
+    InstanceId::new(node as u64 + 1)
 }
 
 pub(crate) fn scope() -> ScopeId {

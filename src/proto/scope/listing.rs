@@ -111,7 +111,7 @@ impl Scope {
             epoch: claim.epoch,
             since: SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(claim.since_ms)),
             restarts: claim.restarts,
-            last_error: claim.last_error.clone(),
+            last_error: claim.last_error.as_ref().map(|error| error.as_str().into()),
         })
     }
 

@@ -118,10 +118,10 @@ impl Scope {
         let declined = self
             .claims(key)
             .filter(|(_, claim)| claim.state == ClaimState::Declined && claim.life == life)
-            .find_map(|(_, claim)| claim.last_error.clone());
+            .find_map(|(_, claim)| claim.last_error.as_ref());
         let mut knowing = self.members.values().filter(|member| member.knows(spec)).peekable();
         match declined {
-            Some(error) => Unplaced::Declined(error),
+            Some(error) => Unplaced::Declined(error.as_str().into()),
             None if knowing.peek().is_none() => Unplaced::UnknownKind,
             None if knowing.any(|member| spec.selects(&member.record.labels)) => Unplaced::Draining,
             None => Unplaced::NodeSelector,

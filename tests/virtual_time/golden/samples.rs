@@ -74,7 +74,7 @@ fn member() -> Record<Owned> {
 
 fn claim(state: ClaimState) -> Record<Owned> {
     let epoch = Epoch { birth: 301, run: 3 };
-    let last_error = Some("connection refused".into());
+    let last_error = Some("connection refused".to_owned().into());
     let claim = Claim { state, life: dot(300), epoch, since_ms: 1_735_689_600_000, restarts: 2, last_error };
     Record { dot: dot(7), birth: 8, over: Some(dot(6)), value: Owned::Claim(claim) }
 }
