@@ -5,8 +5,9 @@ use std::time::Duration;
 use haulout::BoxError;
 
 use crate::cluster::{Cluster, unexpected};
+use crate::figures::show;
 use crate::node::{Answer, Request};
-use crate::table::{Row, show};
+use crate::table::Row;
 
 pub(crate) async fn measure(children: usize, rows: &mut Vec<Row>) -> Result<(), BoxError> {
     eprintln!("asking a cluster with {children} children ...");

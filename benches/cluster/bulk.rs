@@ -5,8 +5,9 @@ use std::time::Duration;
 use haulout::BoxError;
 
 use crate::cluster::Cluster;
+use crate::figures::show;
 use crate::limits::Limits;
-use crate::table::{Row, show};
+use crate::table::Row;
 
 struct Bulk {
     count: usize,

@@ -17,9 +17,9 @@ use tokio::sync::Semaphore;
 
 use crate::clock;
 use crate::cluster::AT_LAST;
+use crate::figures::quantile;
 use crate::node::resident_bytes;
 use crate::process::{self, Process};
-use crate::table::quantile;
 
 /// Round trips that are measured.
 const ROUND_TRIPS: usize = 2_000;

@@ -11,7 +11,8 @@ use tokio::time::sleep;
 
 use crate::clock;
 use crate::cluster::{AT_LAST, Cluster};
-use crate::table::{Row, quantile, show};
+use crate::figures::{quantile, show};
+use crate::table::Row;
 
 /// How a node is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

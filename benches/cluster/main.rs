@@ -7,17 +7,21 @@
 
 mod asking;
 mod bulk;
-mod cluster;
 mod idle;
 mod limits;
 mod loss;
 mod memory;
-mod node;
 mod single;
 mod table;
 
 #[path = "../../examples/service_monitor/clock.rs"]
 mod clock;
+#[path = "../processes/cluster.rs"]
+mod cluster;
+#[path = "../processes/figures.rs"]
+mod figures;
+#[path = "../processes/node.rs"]
+mod node;
 #[path = "../../examples/service_monitor/ports.rs"]
 mod ports;
 #[path = "../../examples/service_monitor/process.rs"]

@@ -7,9 +7,10 @@ use haulout::BoxError;
 use tokio::time::sleep;
 
 use crate::cluster::{Cluster, unexpected};
+use crate::figures::{quantile, show};
 use crate::limits;
 use crate::node::{Answer, Request};
-use crate::table::{Row, quantile, show};
+use crate::table::Row;
 
 pub(crate) async fn measure(samples: usize, rows: &mut Vec<Row>) -> Result<(), BoxError> {
     eprintln!("{samples} single starts ...");

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::table::quantile;
+use crate::figures::quantile;
 use crate::{clock, process};
 
 /// How many calls are under way at once when many children are started or terminated.
@@ -42,6 +42,10 @@ pub(crate) enum Request {
     Usage,
     /// How many members are settled.
     Members,
+    /// Which instance this is.
+    Instance,
+    /// Everything that the node has counted.
+    Counters,
 }
 
 /// One line from a node.
@@ -65,6 +69,8 @@ pub(crate) enum Answer {
     AskedOften(Asked),
     Usage(Usage),
     Members(usize),
+    Instance(u64),
+    Counters(BTreeMap<String, u64>),
     Failed(String),
 }
 
@@ -172,6 +178,11 @@ async fn serve(children: &Supervisor, request: Request) -> Result<Answer, BoxErr
         // On the thread of a worker, like a service's own calls.
         Request::AskOften => Answer::AskedOften(tokio::spawn(ask_often(children.clone())).await??),
         Request::Usage => Answer::Usage(usage(children).await?),
+        Request::Instance => Answer::Instance(instance(children)?),
+        Request::Counters => {
+            let stats = children.node().stats().await?;
+            Answer::Counters(stats.each().map(|(name, count)| (name.to_owned(), count)).collect())
+        }
         Request::Members => Answer::Members(children.members().borrow().iter().filter(|m| m.settled).count()),
     })
 }
@@ -232,6 +243,13 @@ async fn await_listed(children: &Supervisor, count: usize, rest: u32) -> Result<
         let longest = Duration::from_nanos(at - began) * rest.max(1);
         sleep((Duration::from_nanos(left) / 2).min(longest).max(Duration::from_millis(10))).await;
     }
+}
+
+fn instance(children: &Supervisor) -> Result<u64, BoxError> {
+    let members = children.members();
+    let own =
+        members.borrow().iter().find(|member| member.addr == children.node().addr()).map(|own| own.instance.get());
+    own.ok_or_else(|| "this node is not among the members".into())
 }
 
 fn first_lines() -> Answer {
