@@ -11,6 +11,7 @@
 mod budget;
 mod few;
 pub mod group;
+mod half_open;
 mod handover;
 mod hash;
 mod health;
@@ -41,6 +42,7 @@ mod timer;
 mod transmits;
 pub mod wire;
 
+pub use half_open::HALF_OPEN_MAX;
 pub use ids::{Dot, Epoch, Identity, InstanceId, ScopeId};
 pub use io::*;
 pub use node::{Birth, Node, Size};

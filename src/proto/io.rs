@@ -17,6 +17,12 @@ use crate::proto::{Epoch, ScopeId};
 /// of whoever announces more.
 pub const MAX_FRAME_BYTES: usize = (1 << 20) + (64 << 10);
 
+/// The largest frame on a stream before its other end has shaken hands, in bytes, without its length.
+///
+/// A Hello with the longest names is below 800 bytes, and so is what else belongs to a handshake. What everybody may send
+/// costs a node no more than this.
+pub const HELLO_BYTES_MAX: usize = 2_048;
+
 /// A stream, named by whoever opened it: the state machine names those that it dials, the caller those that it
 /// accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::half_open::HalfOpen;
 use super::packet::{Codec, Place, Stamp, StreamNonce, Turn};
 use super::wire::Purpose;
 use super::{ConnId, Identity, InstanceId, Output, Stats, Time};
@@ -152,6 +153,7 @@ pub(crate) struct Links {
     links: BTreeMap<ConnId, Link>,
     /// The stream to use for an instance.
     by_peer: BTreeMap<InstanceId, ConnId>,
+    half_open: HalfOpen,
     dialled: u64,
     accepted_max: usize,
     backlog_bytes_max: usize,
@@ -159,7 +161,14 @@ pub(crate) struct Links {
 
 impl Links {
     pub(crate) fn new(accepted_max: usize, backlog_bytes_max: usize) -> Self {
-        Links { links: BTreeMap::new(), by_peer: BTreeMap::new(), dialled: 0, accepted_max, backlog_bytes_max }
+        Links {
+            links: BTreeMap::new(),
+            by_peer: BTreeMap::new(),
+            half_open: HalfOpen::default(),
+            dialled: 0,
+            accepted_max,
+            backlog_bytes_max,
+        }
     }
 
     /// Sends a frame to a member, over the stream that there is or a new one.
@@ -284,10 +293,14 @@ impl Links {
         stats: &mut Stats,
     ) {
         let accepted = self.links.range(ConnId::accepted(0)..).count();
-        if accepted >= self.accepted_max {
+        if accepted - self.half_open.len() >= self.accepted_max {
             stats.streams_refused += 1;
             out.push_back(Output::Close { conn });
             return;
+        }
+        if let Some(evicted) = self.half_open.insert(conn, from) {
+            stats.half_open_evicted += 1;
+            self.close(evicted, out);
         }
         self.links.insert(conn, Link::new(Stage::Expecting, from, None, Purpose::Messages, now));
     }
@@ -386,6 +399,7 @@ impl Links {
     /// The other end named itself.
     pub(crate) fn greeted(&mut self, conn: ConnId, peer: InstanceId, stats: &mut Stats) {
         let Some(link) = self.links.get_mut(&conn) else { return };
+        self.half_open.remove(conn);
         link.stage = Stage::Open;
         if let Some(meant) = link.peer.filter(|meant| *meant != peer)
             && self.by_peer.get(&meant) == Some(&conn)
@@ -408,6 +422,7 @@ impl Links {
     /// A stream is gone; whose it was, and what for.
     pub(crate) fn closed(&mut self, conn: ConnId) -> Option<Ended> {
         let link = self.links.remove(&conn)?;
+        self.half_open.remove(conn);
         let peer = link.peer?;
         if self.by_peer.get(&peer) == Some(&conn) {
             self.by_peer.remove(&peer);
@@ -460,15 +475,21 @@ impl Links {
         over.into_iter().filter_map(|conn| self.close(conn, out)).collect()
     }
 
+    /// Whether both ends of a stream know each other.
+    pub(crate) fn is_open(&self, conn: ConnId) -> bool {
+        self.links.get(&conn).is_some_and(|link| link.stage == Stage::Open)
+    }
+
     /// Whether a seed has taken this node's call and not answered yet.
     pub(crate) fn is_joining(&self) -> bool {
         self.links.values().any(|link| link.purpose == Purpose::Join && link.stage == Stage::Greeting)
     }
 
-    /// How many streams were accepted, and how many bytes wait on the fullest of all.
-    pub(crate) fn sizes(&self) -> (usize, usize) {
+    /// How many accepted streams are open and how many half-open, and how many bytes wait on the fullest of all.
+    pub(crate) fn sizes(&self) -> (usize, usize, usize) {
+        let half_open = self.half_open.len();
         let accepted = self.links.keys().filter(|conn| **conn >= ConnId::accepted(0)).count();
-        (accepted, self.links.values().map(|link| link.queued_bytes).max().unwrap_or(0))
+        (accepted - half_open, half_open, self.links.values().map(|link| link.queued_bytes).max().unwrap_or(0))
     }
 
     /// How many streams were accepted, and how many bytes wait for streams that are not open yet.

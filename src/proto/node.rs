@@ -309,6 +309,12 @@ impl Node {
         if self.has_left { None } else { earliest.into_iter().flatten().min() }
     }
 
+    /// Whether both ends of a stream know each other. Until then its other end has no reason to send a frame above
+    /// [`HELLO_BYTES_MAX`](super::HELLO_BYTES_MAX).
+    pub fn has_shaken_hands(&self, conn: ConnId) -> bool {
+        self.cx.links.is_open(conn)
+    }
+
     /// Counters since the start; the gauges are zero, [`measured`](Self::measured) has them.
     pub fn stats(&self) -> &Stats {
         &self.cx.stats

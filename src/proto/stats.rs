@@ -271,6 +271,8 @@ figures! {
     streams_opened,
     /// Streams that this node refused.
     streams_refused,
+    /// Streams that had not shaken hands and made room for newer ones.
+    half_open_evicted,
     /// Packets of SWIM that arrived. They ride on datagrams, together with messages.
     swim_packets_received,
     /// Bytes of these.

@@ -393,6 +393,9 @@ impl Driver {
             }
             Inbound::Frame(conn, bytes) if self.streams.is_open(conn) => {
                 self.node.write().handle_stream(now, conn, StreamEvent::Frame(&bytes));
+                if self.streams.is_stranger(conn) && self.node.read().has_shaken_hands(conn) {
+                    self.streams.trust(conn);
+                }
             }
             // Closed by this side meanwhile.
             Inbound::Connected(_) | Inbound::Frame(..) => {}

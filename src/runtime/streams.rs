@@ -13,15 +13,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, error, warn};
 
-use super::frames::{self, Decoder};
+use super::frames::{self, Decoder, Oversized};
 use super::seeds::Resolved;
 use crate::config::Limits;
-use crate::proto::{ConnId, MAX_FRAME_BYTES};
+use crate::proto::{ConnId, HALF_OPEN_MAX, MAX_FRAME_BYTES};
 
 /// What waits for the protocol loop at most; with the largest frames it is 136 MiB, usually far less.
 pub(super) const INBOX_MAX: usize = 128;
@@ -88,6 +88,9 @@ struct Conn {
     queue: mpsc::UnboundedSender<Vec<u8>>,
     backlog_bytes: Arc<AtomicUsize>,
     task: AbortHandle,
+    /// To be told when the other end of an accepted stream has shaken hands.
+    trusted: Option<oneshot::Sender<()>>,
+    has_sent: bool,
 }
 
 impl Streams {
@@ -99,7 +102,8 @@ impl Streams {
             tasks: JoinSet::new(),
             accepted: 0,
             slots: Arc::new(()),
-            accepted_max: limits.streams_max,
+            // The state machine decides which half-open ones stay. Those that it throws out need room until they are gone.
+            accepted_max: limits.streams_max + 2 * HALF_OPEN_MAX,
             backlog_bytes_max: limits.stream_backlog_bytes_max,
         }
     }
@@ -118,20 +122,34 @@ impl Streams {
         self.accepted += 1;
         let conn = ConnId::accepted(self.accepted);
         let slot = self.slots.clone();
-        self.add(conn, |link| async move {
+        let (trusted, trust) = oneshot::channel();
+        self.add(conn, Some(trusted), |link| async move {
             let _slot = slot;
-            serve(stream, link).await;
+            serve(stream, link, Some(trust)).await;
         });
         Some(conn)
     }
 
+    /// Whether a stream's other end still has to shake hands, as far as this knows.
+    pub(super) fn is_stranger(&self, conn: ConnId) -> bool {
+        self.conns.get(&conn).is_some_and(|open| open.trusted.is_some())
+    }
+
+    /// The other end of a stream has shaken hands: it may send large frames.
+    pub(super) fn trust(&mut self, conn: ConnId) {
+        if let Some(trusted) = self.conns.get_mut(&conn).and_then(|open| open.trusted.take()) {
+            // Fails only if the task has ended, which the inbox tells.
+            let _ = trusted.send(());
+        }
+    }
+
     /// Opens a stream; [`Inbound::Connected`] or [`Inbound::Closed`] follows.
     pub(super) fn connect(&mut self, conn: ConnId, to: SocketAddr) {
-        self.add(conn, |link| async move {
+        self.add(conn, None, |link| async move {
             match dial(to).await {
                 Ok(stream) => {
                     let _ = link.inbox.send(Inbound::Connected(conn)).await;
-                    serve(stream, link).await;
+                    serve(stream, link, None).await;
                 }
                 Err(error) => {
                     debug!(%to, %error, "a peer takes no stream");
@@ -143,7 +161,7 @@ impl Streams {
         });
     }
 
-    fn add<Fut>(&mut self, conn: ConnId, task: impl FnOnce(Link) -> Fut)
+    fn add<Fut>(&mut self, conn: ConnId, trusted: Option<oneshot::Sender<()>>, task: impl FnOnce(Link) -> Fut)
     where
         Fut: Future<Output = ()> + Send + 'static,
     {
@@ -151,12 +169,13 @@ impl Streams {
         let backlog_bytes = Arc::new(AtomicUsize::new(0));
         let link = Link { conn, inbox: self.inbox.clone(), queued, backlog_bytes: backlog_bytes.clone() };
         let task = self.tasks.spawn(task(link));
-        self.conns.insert(conn, Conn { queue, backlog_bytes, task });
+        self.conns.insert(conn, Conn { queue, backlog_bytes, task, trusted, has_sent: false });
     }
 
     /// Queues a frame. A stream whose peer takes too little is closed instead; see [`take_broken`](Self::take_broken).
     pub(super) fn send(&mut self, conn: ConnId, frame: Vec<u8>) {
-        let Some(open) = self.conns.get(&conn) else { return };
+        let Some(open) = self.conns.get_mut(&conn) else { return };
+        open.has_sent = true;
         let length = frame.len();
         let backlog = open.backlog_bytes.fetch_add(length, Ordering::Relaxed) + length;
         if length > MAX_FRAME_BYTES {
@@ -178,9 +197,12 @@ impl Streams {
         }
     }
 
-    /// Closes a stream after what is queued has been sent. Nothing more is heard of it.
+    /// Closes a stream after what is queued has been sent; at once where nothing ever was. Nothing more is heard of it.
     pub(super) fn close(&mut self, conn: ConnId) {
-        let Some(Conn { task, .. }) = self.conns.remove(&conn) else { return };
+        let Some(Conn { task, has_sent, .. }) = self.conns.remove(&conn) else { return };
+        if !has_sent {
+            return task.abort();
+        }
         tokio::spawn(async move {
             sleep(FLUSH_MAX).await;
             task.abort();
@@ -276,13 +298,13 @@ async fn dial(to: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-async fn serve(mut stream: TcpStream, link: Link) {
+async fn serve(mut stream: TcpStream, link: Link, trust: Option<oneshot::Receiver<()>>) {
     // Frames are put together here, so the kernel need not wait for more.
     let _ = stream.set_nodelay(true);
     let Link { conn, inbox, queued, backlog_bytes } = link;
     let (reader, writer) = stream.split();
     let ending = tokio::select! {
-        ending = read_frames(reader, conn, &inbox) => Some(ending),
+        ending = read_frames(reader, conn, trust, &inbox) => Some(ending),
         flushed = write_frames(writer, queued, &backlog_bytes) => flushed.err().map(Ending::Lost),
     };
     // Either fails only if nobody is left to care.
@@ -292,8 +314,16 @@ async fn serve(mut stream: TcpStream, link: Link) {
     }
 }
 
-async fn read_frames(mut reader: impl AsyncRead + Unpin, conn: ConnId, inbox: &mpsc::Sender<Inbound>) -> Ending {
-    let mut decoder = Decoder::default();
+/// Reads until the stream ends. A stranger, whose trust is outstanding, may send frames of the size of a Hello; a larger one
+/// waits for the handshake that such frames must have led to.
+async fn read_frames(
+    mut reader: impl AsyncRead + Unpin,
+    conn: ConnId,
+    mut trust: Option<oneshot::Receiver<()>>,
+    inbox: &mpsc::Sender<Inbound>,
+) -> Ending {
+    let mut decoder = if trust.is_some() { Decoder::of_stranger() } else { Decoder::of_peer() };
+    let mut has_spoken = false;
     loop {
         match reader.read_buf(decoder.buffer()).await {
             Ok(0) => return Ending::Lost(io::ErrorKind::UnexpectedEof.into()),
@@ -301,15 +331,27 @@ async fn read_frames(mut reader: impl AsyncRead + Unpin, conn: ConnId, inbox: &m
             Err(error) => return Ending::Lost(error),
         }
         loop {
+            if trust.as_mut().is_some_and(|trust| trust.try_recv().is_ok()) {
+                trust = None;
+                decoder.trust();
+            }
             match decoder.next() {
                 Ok(Some(frame)) => {
+                    has_spoken = true;
                     if inbox.send(Inbound::Frame(conn, frame)).await.is_err() {
                         // The node ends; the writer is left to send what is queued.
                         return std::future::pending().await;
                     }
                 }
                 Ok(None) => break,
-                Err(oversized) => return Ending::Oversized(oversized.announced),
+                Err(Oversized { announced }) => {
+                    let awaited = trust.take().filter(|_| has_spoken && announced <= MAX_FRAME_BYTES);
+                    let Some(trust) = awaited else { return Ending::Oversized(announced) };
+                    if trust.await.is_err() {
+                        return Ending::Oversized(announced);
+                    }
+                    decoder.trust();
+                }
             }
         }
     }

@@ -1,6 +1,7 @@
 //! How full the tables and queues of a node are, beside their limits.
 
 use super::Node;
+use crate::proto::HALF_OPEN_MAX;
 use crate::proto::scope::Scope;
 
 /// How full one table or queue is.
@@ -34,14 +35,15 @@ impl Node {
     /// How full every table and queue is, for tests and the simulator.
     pub fn sizes(&self) -> Vec<Size> {
         let limits = &self.cx.config.limits;
-        let (accepted, backlog) = self.cx.links.sizes();
+        let (open, half_open, backlog) = self.cx.links.sizes();
         // What a fault site holds back waits for the next input, which need not come before somebody looks.
         let outputs = if self.cx.sites.is_withholding() { 0 } else { self.cx.outputs.len() };
         let most = |size: fn(&Scope) -> usize| self.scopes.values().map(size).max().unwrap_or(0);
         vec![
             Size::limited("scopes", self.scopes.len(), limits.scopes_max),
             Size::limited("members", self.cx.membership.known(), limits.members_max),
-            Size::limited("accepted streams", accepted, limits.streams_max),
+            Size::limited("accepted streams", open, limits.streams_max + HALF_OPEN_MAX),
+            Size::limited("half-open streams", half_open, HALF_OPEN_MAX),
             Size::limited("standing streams", self.cx.links.watching(), crate::proto::links::WATCHES_MAX * 2),
             Size::limited("lives", self.lives.sizes().0, limits.members_max),
             Size::limited("challenges", self.lives.sizes().1, crate::proto::lives::CHALLENGES_MAX),

@@ -97,6 +97,41 @@ async fn an_oversized_frame_closes_the_stream() {
 }
 
 #[tokio::test]
+async fn a_stranger_sends_no_large_frame_before_it_has_shaken_hands() {
+    let mut bench = Bench::new(Limits::default()).await;
+    let (mut hasty, conn) = bench.peer().await;
+    hasty.write_all(&(MAX_FRAME_BYTES as u32).to_be_bytes()).await.unwrap();
+    let Inbound::Closed(closed, Ending::Oversized(announced)) = bench.inbound().await else { panic!("not closed") };
+    assert_eq!((Some(closed), announced), (conn, MAX_FRAME_BYTES));
+
+    let (mut polite, conn) = bench.peer().await;
+    let (conn, mut bytes) = (conn.unwrap(), Vec::new());
+    frames::encode(&[1; 100], &mut bytes);
+    frames::encode(&[2; 100_000], &mut bytes);
+    polite.write_all(&bytes).await.unwrap();
+    assert!(matches!(bench.inbound().await, Inbound::Frame(_, bytes) if bytes.len() == 100));
+    assert!(bench.streams.is_stranger(conn));
+    bench.streams.trust(conn);
+    assert!(!bench.streams.is_stranger(conn));
+    assert!(matches!(bench.inbound().await, Inbound::Frame(_, bytes) if bytes.len() == 100_000));
+}
+
+#[tokio::test]
+async fn a_stream_on_which_nothing_was_sent_is_gone_as_soon_as_it_is_closed() {
+    let mut bench = Bench::new(Limits::default()).await;
+    let (peer, conn) = bench.peer().await;
+    bench.streams.close(conn.unwrap());
+    assert!(read_all(peer).await.is_empty());
+    timeout(SOON, async {
+        while Arc::strong_count(&bench.streams.slots) > 1 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("its place is free");
+}
+
+#[tokio::test]
 async fn a_stream_that_ends_is_told_after_its_last_frame() {
     let mut bench = Bench::new(Limits::default()).await;
     let (mut peer, _) = bench.peer().await;
@@ -111,8 +146,12 @@ async fn streams_beyond_the_limit_are_refused_until_one_ends() {
     let mut bench = Bench::new(Limits { streams_max: 2, ..Limits::default() }).await;
     let (first, accepted) = bench.peer().await;
     assert!(accepted.is_some());
-    let (_second, accepted) = bench.peer().await;
-    assert!(accepted.is_some());
+    let mut others = Vec::new();
+    for _ in 1..bench.streams.accepted_max {
+        let (peer, accepted) = bench.peer().await;
+        assert!(accepted.is_some());
+        others.push(peer);
+    }
     let (third, accepted) = bench.peer().await;
     assert!(accepted.is_none());
     assert!(read_all(third).await.is_empty());
@@ -151,7 +190,8 @@ async fn a_port_where_nobody_listens_takes_no_stream() {
 #[tokio::test]
 async fn a_reader_that_nobody_empties_slows_its_peer_and_loses_nothing() {
     let mut bench = Bench::new(Limits::default()).await;
-    let (mut peer, _) = bench.peer().await;
+    let (mut peer, conn) = bench.peer().await;
+    bench.streams.trust(conn.unwrap());
     // Far more than the sockets' buffers hold beside a full inbox.
     let frames = INBOX_MAX + 96;
     let sending = tokio::spawn(async move {
