@@ -3,10 +3,14 @@
 use std::net::SocketAddr;
 
 use foca::{Header, Member, Message, State};
-use haulout::proto::wire::{DATAGRAM_BYTES_MAX, Head, TAIL_BYTES, seal};
+use haulout::proto::packet::{CHECKSUM_BYTES, Codec, DATAGRAM_BYTES_MAX, Life, Place, seal_plaintext};
 use haulout::proto::{Identity, InstanceId};
+use haulout::{Config, Key};
 use haulout_sim::random::Random;
 use serde::Serialize;
+
+/// How much of a sealed packet anybody can read: its head and its nonce.
+const CLEAR_BYTES: usize = 35;
 
 /// What a datagram pretends to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,7 +32,7 @@ pub(crate) enum Forgery {
 /// Makes forgeries, the same ones for the same seed and the same recorded packets.
 pub(crate) struct Forger {
     random: Random,
-    head: Head,
+    codec: Codec,
     victim: Identity,
     others: Vec<Identity>,
     recorded: Vec<Vec<u8>>,
@@ -36,8 +40,14 @@ pub(crate) struct Forger {
 
 impl Forger {
     /// `recorded` is what members sent to the victim; there is nothing to flip or replay if it is empty.
-    pub(crate) fn new(cluster: &str, victim: Identity, others: Vec<Identity>, recorded: Vec<Vec<u8>>) -> Forger {
-        Forger { random: Random::stream(5, "forgeries"), head: Head::new(cluster), victim, others, recorded }
+    pub(crate) fn new(is_keyed: bool, victim: Identity, others: Vec<Identity>, recorded: Vec<Vec<u8>>) -> Forger {
+        let cluster = Config::default().cluster;
+        let codec = match is_keyed {
+            // The members' key is not known, but what their packets look like is.
+            true => Codec::keyed(&cluster, &[Key::generate()], Life { instance: others[0].instance, salt: [0; 8] }),
+            false => Codec::plaintext(&cluster),
+        };
+        Forger { random: Random::stream(5, "forgeries"), codec, victim, others, recorded }
     }
 
     /// Whose address a forgery may be sent from.
@@ -76,12 +86,11 @@ impl Forger {
 
     fn garbage(&mut self, packet: &mut Vec<u8>) -> Forgery {
         match self.recorded.first() {
-            // A sealed packet begins with more that has to look right.
-            Some(recorded) => packet.extend_from_slice(&recorded[..recorded.len().min(36)]),
-            None => self.head.begin(packet, &[]),
+            Some(recorded) => packet.extend_from_slice(&recorded[..recorded.len().min(CLEAR_BYTES)]),
+            None => self.codec.begin(packet, &[]),
         }
-        self.noise(packet, TAIL_BYTES, 300, Forgery::Garbage);
-        seal(packet, 0);
+        self.noise(packet, CHECKSUM_BYTES, 300, Forgery::Garbage);
+        seal_plaintext(packet, 0);
         Forgery::Garbage
     }
 
@@ -109,8 +118,12 @@ impl Forger {
             swim.extend_from_slice(&1_u16.to_be_bytes());
             encode(&mut swim, &update);
         }
-        self.head.begin(packet, &swim);
-        seal(packet, 0);
+        self.codec.begin(packet, &swim);
+        self.codec.seal(packet, 0, Place::Datagram);
+        if let Some(recorded) = self.recorded.first() {
+            // The name of the members' key, which everybody sees.
+            packet[2] = recorded[2];
+        }
         Forgery::Swim
     }
 }

@@ -66,6 +66,9 @@ struct Options {
     /// Seconds that the flood lasts [default: 30].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=120))]
     seconds: Option<u16>,
+    /// In plaintext, where whoever forges is believed: to see what the key is for.
+    #[arg(long)]
+    plaintext: bool,
     /// Given by `cargo bench`; without it (as in `cargo test`) the flood is small.
     #[arg(long, hide = true)]
     bench: bool,
@@ -78,6 +81,7 @@ struct Options {
 #[derive(Clone, Copy, Debug)]
 struct Plan {
     nodes: usize,
+    is_keyed: bool,
     datagrams_per_second: u64,
     streams: usize,
     /// How long starts are measured before the flood.
@@ -92,6 +96,7 @@ impl Plan {
         let pick = |long, short| if options.bench { long } else { short };
         Plan {
             nodes: options.nodes.into(),
+            is_keyed: !options.plaintext,
             datagrams_per_second: options.rate.unwrap_or(pick(110_000, 10_000)),
             streams: options.streams.unwrap_or(pick(1_000, 300) as usize),
             calm: Duration::from_secs(pick(10, 3)),

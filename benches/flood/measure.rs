@@ -5,7 +5,7 @@ use std::net::{SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use haulout::proto::{Identity, InstanceId};
-use haulout::{BoxError, Config};
+use haulout::{BoxError, Key};
 use tokio::time::sleep;
 
 use crate::cluster::{Cluster, SOON, unexpected};
@@ -24,7 +24,8 @@ const VICTIM: usize = 1;
 const PAUSE: Duration = Duration::from_millis(10);
 
 pub(crate) async fn flood(plan: Plan) -> Result<Report, BoxError> {
-    let mut cluster = Cluster::of(plan.nodes).await?;
+    let key = plan.is_keyed.then(Key::generate);
+    let mut cluster = Cluster::start(plan.nodes, 0, key.as_ref()).await?;
     cluster.have(plan.children).await?;
     let addr = cluster.addrs[VICTIM];
     let SocketAddr::V4(to) = addr else { return Err("nodes are expected on IPv4".into()) };
@@ -42,7 +43,7 @@ pub(crate) async fn flood(plan: Plan) -> Result<Report, BoxError> {
     let resident_bytes = memory(pid, "VmRSS")?;
     let dropped = dropped(to)?;
     let before = counters(&mut cluster).await?;
-    let forger = forger(&mut cluster, recorded).await?;
+    let forger = forger(&mut cluster, plan.is_keyed, recorded).await?;
     let streams = Streams::start(to, plan.streams);
     let datagrams = Datagrams::start(to, plan.datagrams_per_second, forger)?;
     let flooded = starts(&mut cluster, "flooded", plan.flood).await;
@@ -109,7 +110,7 @@ async fn starts(cluster: &mut Cluster, prefix: &str, within: Duration) -> Result
     }
 }
 
-async fn forger(cluster: &mut Cluster, recorded: Vec<Vec<u8>>) -> Result<Forger, BoxError> {
+async fn forger(cluster: &mut Cluster, is_keyed: bool, recorded: Vec<Vec<u8>>) -> Result<Forger, BoxError> {
     let mut identities = Vec::new();
     for (process, &addr) in cluster.processes.iter_mut().zip(&cluster.addrs) {
         match process.call(&Request::Instance, SOON).await? {
@@ -120,7 +121,7 @@ async fn forger(cluster: &mut Cluster, recorded: Vec<Vec<u8>>) -> Result<Forger,
         }
     }
     let victim = identities.remove(VICTIM);
-    Ok(Forger::new(&Config::default().cluster, victim, identities, recorded))
+    Ok(Forger::new(is_keyed, victim, identities, recorded))
 }
 
 type Counters = BTreeMap<String, u64>;

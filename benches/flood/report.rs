@@ -85,7 +85,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sent = &self.sent;
         let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        writeln!(f, "a flood of {:?} against one of {} nodes", self.plan.flood, self.plan.nodes)?;
+        let mode = if self.plan.is_keyed { "with a keyring" } else { "in plaintext" };
+        writeln!(f, "a flood of {:?} against one of {} nodes {mode}", self.plan.flood, self.plan.nodes)?;
         writeln!(
             f,
             "forged datagrams       {} sent ({:.0}/s), {} in members' names, {} not taken by the kernel",

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use haulout::BoxError;
+use haulout::{BoxError, Key};
 use tokio::time::sleep;
 
 use crate::clock;
@@ -34,6 +34,11 @@ impl Cluster {
 
     /// The same, with more nodes that do not know the kind of the children: they know all and run none.
     pub(crate) async fn with_bystanders(runners: usize, bystanders: usize) -> Result<Cluster, BoxError> {
+        Cluster::start(runners, bystanders, None).await
+    }
+
+    /// The same, in plaintext or with a key.
+    pub(crate) async fn start(runners: usize, bystanders: usize, key: Option<&Key>) -> Result<Cluster, BoxError> {
         static CLUSTERS: AtomicU32 = AtomicU32::new(0);
         let number = CLUSTERS.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("haulout-bench-{}-{number}", std::process::id()));
@@ -45,6 +50,7 @@ impl Cluster {
             let mut args: Vec<OsString> = vec!["node".into(), "--bind".into(), bind.to_string().into()];
             args.extend(addrs.iter().flat_map(|seed| ["--seed".into(), seed.to_string().into()]));
             args.extend((number >= runners).then(|| "--bystander".into()));
+            args.extend(key.into_iter().flat_map(|key| ["--key".into(), key.to_base64().into()]));
             processes.push(Process::spawn(&name, args, &dir.join(format!("{name}.log")))?);
         }
         let pids: Vec<_> = processes.iter().map(|process| process.pid().to_string()).collect();

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use haulout::proto::group::ChildKey;
-use haulout::{BoxError, Child, ChildContext, ChildSpec, ChildState, Config, Node, Supervisor, Which};
+use haulout::{BoxError, Child, ChildContext, ChildSpec, ChildState, Config, Key, Node, Security, Supervisor, Which};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
@@ -146,11 +146,16 @@ pub(crate) struct NodeOptions {
     /// Knows no kind of child, and so runs none.
     #[arg(long)]
     bystander: bool,
+    /// Seals what it says.
+    #[arg(long)]
+    key: Option<Key>,
 }
 
 /// Serves until stdin is closed.
 pub(crate) async fn run(options: NodeOptions) -> Result<(), BoxError> {
-    let config = Config { bind: options.bind, seeds: options.seed, ..Config::default() };
+    let keyring = |key| Security::Keyring { keys: vec![key], file: None, env: None };
+    let security = options.key.map(keyring).unwrap_or_default();
+    let config = Config { bind: options.bind, seeds: options.seed, security, ..Config::default() };
     let node = Node::builder(config).start().await?;
     let scope = node.scope("bench");
     let children = if options.bystander { scope } else { scope.kind::<Idle>() }.join().await?;
