@@ -176,6 +176,55 @@ pub struct SilentMember {
     pub instance: InstanceId,
 }
 
+/// Why input from the network was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum RefusalReason {
+    /// No honest node sends it.
+    Malformed,
+    /// Its checksum is wrong: it was damaged on the way.
+    Corrupt,
+    /// It is of another version of the protocol.
+    WireVersion,
+    /// It is of another cluster.
+    OtherCluster,
+    /// It is in plaintext, and this node has a keyring.
+    Plaintext,
+    /// It is sealed, and this node has no keyring.
+    Sealed,
+    /// It is sealed with a key that this node does not have.
+    UnknownKey,
+    /// It names a key of this node and was not sealed with it, or was changed since.
+    Forged,
+    /// It came before.
+    Replayed,
+    /// Nobody knows that its sender lives.
+    Unproven,
+    /// Streams are opened on which nothing is said; the oldest made room.
+    HalfOpenStreams,
+    /// As many streams are open as may be.
+    StreamsFull,
+}
+
+impl fmt::Display for RefusalReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            RefusalReason::Malformed => "it is no packet of ours",
+            RefusalReason::Corrupt => "it was damaged on the way",
+            RefusalReason::WireVersion => "it is of another version",
+            RefusalReason::OtherCluster => "it is of another cluster",
+            RefusalReason::Plaintext => "it is in plaintext, and this node has a keyring",
+            RefusalReason::Sealed => "it is sealed, and this node has no keyring",
+            RefusalReason::UnknownKey => "it is sealed with a key that this node does not have",
+            RefusalReason::Forged => "it is not sealed with the key that it names",
+            RefusalReason::Replayed => "it came before",
+            RefusalReason::Unproven => "its sender has not shown that it lives",
+            RefusalReason::HalfOpenStreams => "too many streams are opened on which nothing is said",
+            RefusalReason::StreamsFull => "as many streams are open as may be",
+        })
+    }
+}
+
 /// What a supervisor tells about its scope and its node, in the order in which this node saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -291,6 +340,16 @@ pub enum Event {
         seed: SocketAddr,
         /// Why, and what to do.
         reason: Arc<str>,
+    },
+    /// Somebody sends what this node does not take. Told when a reason comes up first, and then at most once a minute;
+    /// [`Node::stats`](crate::Node::stats) counts everything.
+    InputRefused {
+        /// Why it was refused.
+        reason: RefusalReason,
+        /// How often since this reason was told last.
+        count: u64,
+        /// Where the last one seems to come from. In a datagram anybody can claim any address.
+        from: SocketAddr,
     },
     /// Somebody used a serial number of this instance: two processes share an instance id, or state is corrupt.
     SerialConflict,

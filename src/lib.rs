@@ -149,7 +149,9 @@ pub use error::{
     JoinScopeError, LeaveError, SetKeyringError, SpecError, StartError, StartNodeError, TerminateError, Unavailable,
     UpdateError, WaitError, WhereisError,
 };
-pub use info::{ChildInfo, ChildState, Event, Location, MemberInfo, Outcome, SilentMember, Unplaced, Which};
+pub use info::{
+    ChildInfo, ChildState, Event, Location, MemberInfo, Outcome, RefusalReason, SilentMember, Unplaced, Which,
+};
 pub use key::{Key, KeyError};
 pub use proto::{Epoch, Figure, FigureKind, InstanceId, ScopeStats, Stats};
 #[cfg(feature = "runtime")]

@@ -16,6 +16,7 @@ use super::half_open::HalfOpen;
 use super::packet::{Codec, Place, Stamp, StreamNonce, Turn};
 use super::wire::Purpose;
 use super::{ConnId, Identity, InstanceId, Output, Stats, Time};
+use crate::info::RefusalReason;
 
 /// A handshake that takes longer has met something that is not haulout, or a host that died.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -283,7 +284,7 @@ impl Links {
         }
     }
 
-    /// Somebody opened a stream.
+    /// Somebody opened a stream. Says what was refused if it, or one that came before, is closed.
     pub(crate) fn accepted(
         &mut self,
         now: Time,
@@ -291,18 +292,18 @@ impl Links {
         from: SocketAddr,
         out: &mut VecDeque<Output>,
         stats: &mut Stats,
-    ) {
+    ) -> Option<RefusalReason> {
         let accepted = self.links.range(ConnId::accepted(0)..).count();
         if accepted - self.half_open.len() >= self.accepted_max {
             stats.streams_refused += 1;
             out.push_back(Output::Close { conn });
-            return;
+            return Some(RefusalReason::StreamsFull);
         }
-        if let Some(evicted) = self.half_open.insert(conn, from) {
-            stats.half_open_evicted += 1;
-            self.close(evicted, out);
-        }
+        let evicted = self.half_open.insert(conn, from);
         self.links.insert(conn, Link::new(Stage::Expecting, from, None, Purpose::Messages, now));
+        self.close(evicted?, out);
+        stats.half_open_evicted += 1;
+        Some(RefusalReason::HalfOpenStreams)
     }
 
     /// What the next frame of a stream must be.

@@ -1,5 +1,5 @@
 //! Who is alive: SWIM by foca, with the corrections that keep healthy nodes from changing identity and lossy
-//! clusters from dying. The only file that names foca.
+//! clusters from dying. No other file names foca, but those below it.
 //!
 //! May not: know scopes or children, or decide what a death means.
 
@@ -14,12 +14,15 @@ use rand_core::{Rng, SeedableRng};
 
 use super::hash::fmix64;
 use super::health::Health;
+use super::newcomers::Newcomers;
 use super::packet::SWIM_BYTES_MAX;
 use super::probes::Probes;
 use super::timer::Timers;
-use super::wire::{TableEntry, TableState};
+use super::wire::TableEntry;
 use super::{Identity, InstanceId, Rule, Sabotage, Stats, Time, Wakeup};
 use crate::config::{Config, Profile};
+
+mod tables;
 
 /// How many members that became active last are told along with every answer: with fewer newcomers than this at
 /// once, no table has to be exchanged before a start.
@@ -159,6 +162,7 @@ pub(crate) struct Membership {
     rng: ChaCha8Rng,
     profile: Profile,
     members_max: usize,
+    newcomers: Newcomers,
     sabotage: Sabotage,
     collected: Collected,
     timers: Timers<Tick>,
@@ -203,6 +207,7 @@ impl Membership {
             rng,
             profile,
             members_max,
+            newcomers: Newcomers::new(now),
             sabotage,
             collected: Collected::default(),
             timers: Timers::default(),
@@ -356,16 +361,25 @@ impl Membership {
         if self.is_silent(now) {
             return;
         }
-        let header = postcard::take_from_bytes::<foca::Header<Identity>>(packet).map(|(header, _)| header);
-        let Some(header) = header.ok().filter(|header| sealed_by.is_none_or(|by| by == header.src.instance)) else {
+        let parts = postcard::take_from_bytes::<foca::Header<Identity>>(packet).ok();
+        let Some((header, updates)) = parts.filter(|(header, _)| sealed_by.is_none_or(|by| by == header.src.instance))
+        else {
             stats.swim_errors += 1;
             return;
         };
-        let is_full = self.foca.iter_membership_state().len() >= self.members_max;
-        if is_full && self.standing(header.src) == Standing::Unknown {
-            stats.refused_limit += 1;
+        let room = self.room(now);
+        if room == 0 && self.standing(header.src) == Standing::Unknown {
+            stats.refused_newcomers += 1;
             return;
         }
+        let newcomers = self.newcomers_in(updates);
+        let mut packet = packet;
+        if newcomers > room {
+            // What it says of its sender counts all the same: an answer that is missed would make a suspect of it.
+            stats.refused_newcomers += 1;
+            packet = &packet[..packet.len() - updates.len()];
+        }
+        let known = self.known();
         self.nudge_if_meant_for_another_life(now, header.src, header.dst, stats);
         if let foca::Message::Ack(number) = header.message {
             self.probes.answered(now, header.src, number, stats);
@@ -373,6 +387,7 @@ impl Membership {
         if self.foca.handle_data(packet, &mut self.collected).is_err() {
             stats.swim_errors += 1;
         }
+        self.newcomers.take(self.known().saturating_sub(known));
         self.after_call(now, stats);
     }
 
@@ -543,69 +558,12 @@ impl Membership {
         if let Some(bump) = predecessor.map(|entry| entry.identity.bump).max() {
             self.rise_above(bump, stats);
         }
-        self.merge_table(now, table, stats);
+        // This node has dialled it, and has to hear of everybody: there may be more than come in a second.
+        let room = self.members_max.saturating_sub(self.known());
+        self.merge_table_of(now, table, room, stats);
         self.ensure_active(now, from, stats);
         self.announce(from, stats);
         self.after_call(now, stats);
-    }
-
-    /// This node's table: active members always, down ones too (the receiver applies those that it holds active).
-    pub(crate) fn table(&self) -> Vec<TableEntry> {
-        let entry = |member: &Member<Identity>| TableEntry {
-            identity: *member.id(),
-            incarnation: member.incarnation(),
-            state: match member.state() {
-                State::Alive => TableState::Alive,
-                State::Suspect => TableState::Suspect,
-                State::Down => TableState::Down,
-            },
-        };
-        let me = TableEntry { identity: self.me(), incarnation: 0, state: TableState::Alive };
-        self.foca.iter_membership_state().map(entry).chain([me]).collect()
-    }
-
-    /// Takes over what another member knows. A death counts only for an identity that is active here: otherwise two
-    /// nodes would teach each other their dead for ever.
-    pub(crate) fn merge_table(&mut self, now: Time, table: &[TableEntry], stats: &mut Stats) {
-        let room = self.members_max.saturating_sub(self.foca.iter_membership_state().len());
-        let me = self.me();
-        let news: Vec<Member<Identity>> = table
-            .iter()
-            .filter(|entry| match entry.state {
-                TableState::Down => self.active.get(&entry.identity.instance) == Some(&entry.identity),
-                // My own incarnation is mine to tell; that I am suspected, I refute.
-                TableState::Alive => entry.identity.addr != me.addr,
-                TableState::Suspect => entry.identity == me || entry.identity.addr != me.addr,
-            })
-            .filter(|entry| entry.state == TableState::Down || self.standing(entry.identity) != Standing::Gone)
-            .map(|entry| {
-                let state = match entry.state {
-                    TableState::Alive => State::Alive,
-                    TableState::Suspect => State::Suspect,
-                    TableState::Down => State::Down,
-                };
-                Member::new(entry.identity, entry.incarnation, state)
-            })
-            .collect();
-        if news.len() > room {
-            stats.refused_limit += 1;
-        }
-        self.apply(now, news.into_iter().take(room), stats);
-    }
-
-    /// Somebody unknown speaks for itself, or is vouched for: it is a member.
-    pub(crate) fn ensure_active(&mut self, now: Time, identity: Identity, stats: &mut Stats) -> Standing {
-        let me = self.me();
-        if identity.addr == me.addr || identity.instance == me.instance {
-            return Standing::Gone;
-        }
-        match self.standing(identity) {
-            Standing::Unknown if self.foca.iter_membership_state().len() < self.members_max => {
-                self.apply(now, std::iter::once(Member::alive(identity)), stats);
-                self.standing(identity)
-            }
-            standing => standing,
-        }
     }
 
     /// Somebody told this node that it is suspected: refute.

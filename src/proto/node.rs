@@ -19,6 +19,7 @@ use super::membership::{Change, Membership, Standing};
 use super::notices::Notices;
 use super::outbox::{Gossip, Outbox, encode};
 use super::packet::{Codec, Life};
+use super::refusals::Refusals;
 use super::scope::Scope;
 use super::shared::{Alarm, RTT_GUESS, Shared};
 use super::sites::Sites;
@@ -73,6 +74,7 @@ pub struct Node {
     leaving: Option<Leaving>,
     has_left: bool,
     you_are_down: VecDeque<Time>,
+    refusals: Refusals,
     lives: Lives,
     looks: Looks,
     choice: Choice,
@@ -166,6 +168,7 @@ impl Node {
             leaving: None,
             has_left: false,
             you_are_down: VecDeque::new(),
+            refusals: Refusals::default(),
             lives: Lives::new(limits.members_max),
             looks: Looks::default(),
             choice: Choice::default(),
@@ -192,7 +195,10 @@ impl Node {
         match event {
             StreamEvent::Connected => self.stream_connected(conn),
             StreamEvent::Accepted { from } => {
-                self.cx.links.accepted(now, conn, from, &mut self.cx.outputs, &mut self.cx.stats);
+                if let Some(reason) = self.cx.links.accepted(now, conn, from, &mut self.cx.outputs, &mut self.cx.stats)
+                {
+                    self.tell_refusal(from, reason);
+                }
                 self.set_sweep();
             }
             StreamEvent::Frame(bytes) => self.take_frame(conn, bytes),

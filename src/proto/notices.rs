@@ -5,7 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::Time;
-use super::packet::Refused;
 
 /// What goes on is told again after so long, for those who did not look before.
 const AGAIN_AFTER: Duration = Duration::from_secs(3_600);
@@ -16,8 +15,6 @@ const CAUSES_MAX: usize = 256;
 /// What there is to tell.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Cause {
-    /// Packets are refused.
-    Packets(Refused),
     /// The node at this address does not want this one, for the reason with this hash.
     Unwanted(SocketAddr, u64),
     /// A node of this machine is refused.

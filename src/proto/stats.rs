@@ -135,6 +135,8 @@ figures! {
     refused_serial,
     /// What was over a limit.
     refused_limit,
+    /// Members that were told of when too many had come within a second, or were known: each packet or table counts once.
+    refused_newcomers,
     /// SWIM packets that foca refused.
     swim_errors,
     /// Suspicions that were refuted in time and so came to nothing.

@@ -80,6 +80,8 @@ fn write(scope: &str, event: &Event) {
         Event::AddressConflict => warn!(scope, "another process speaks from this node's address; stop one of them"),
         Event::Rejoined => warn!(scope, "the others had declared this node down; it is back"),
         Event::JoinRefused { seed, reason } => warn!(scope, %seed, %reason, "a seed refused this node"),
+        // Said where it was refused, once and not for each scope.
+        Event::InputRefused { reason, count, from } => debug!(scope, ?reason, count, %from, "input was refused"),
         Event::SerialConflict => error!(scope, "another process writes under this node's instance id"),
     }
 }

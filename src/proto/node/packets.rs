@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Node;
 use super::figures::note_received;
-use crate::proto::notices::Cause;
+use crate::info::{Event, RefusalReason};
 use crate::proto::outbox::{Batch, encode, encode_sender};
 use crate::proto::packet::{DATAGRAM_BYTES_MAX, OPEN_BYTES_MAX, Packet, Place, Refused};
 use crate::proto::shared::{Alarm, Shared};
@@ -50,26 +50,27 @@ impl Node {
 
     pub(super) fn refuse(&mut self, from: SocketAddr, refused: Refused) {
         let stats = &mut self.cx.stats;
-        let counter = match refused {
-            Refused::Malformed => &mut stats.refused_malformed,
-            Refused::Corrupt => &mut stats.refused_corrupt,
-            Refused::WireVersion(_) => &mut stats.refused_wire_version,
-            Refused::OtherCluster => &mut stats.refused_other_cluster,
-            Refused::Plaintext => &mut stats.refused_plaintext,
-            Refused::Sealed => &mut stats.refused_sealed,
-            Refused::UnknownKey => &mut stats.refused_key,
-            Refused::Forged => &mut stats.refused_forged,
-            Refused::Replayed => &mut stats.refused_replay,
-            Refused::Unproven => &mut stats.refused_unproven,
+        let (counter, reason) = match refused {
+            Refused::Malformed => (&mut stats.refused_malformed, RefusalReason::Malformed),
+            Refused::Corrupt => (&mut stats.refused_corrupt, RefusalReason::Corrupt),
+            Refused::WireVersion(_) => (&mut stats.refused_wire_version, RefusalReason::WireVersion),
+            Refused::OtherCluster => (&mut stats.refused_other_cluster, RefusalReason::OtherCluster),
+            Refused::Plaintext => (&mut stats.refused_plaintext, RefusalReason::Plaintext),
+            Refused::Sealed => (&mut stats.refused_sealed, RefusalReason::Sealed),
+            Refused::UnknownKey => (&mut stats.refused_key, RefusalReason::UnknownKey),
+            Refused::Forged => (&mut stats.refused_forged, RefusalReason::Forged),
+            Refused::Replayed => (&mut stats.refused_replay, RefusalReason::Replayed),
+            Refused::Unproven => (&mut stats.refused_unproven, RefusalReason::Unproven),
         };
         *counter += 1;
-        let count = *counter;
-        // The versions that somebody makes up are one cause.
-        let kind = if let Refused::WireVersion(_) = refused { Refused::WireVersion(0) } else { refused };
-        let is_due = self.cx.notices.is_due(self.cx.now, Cause::Packets(kind));
-        // The first of each kind, then ever rarer ones, and one an hour: whoever floods must not fill the log.
-        if is_due || count.is_power_of_two() {
-            tracing::warn!(%from, ?refused, count, "refused a packet");
+        self.tell_refusal(from, reason);
+    }
+
+    pub(super) fn tell_refusal(&mut self, from: SocketAddr, reason: RefusalReason) {
+        let Some(count) = self.refusals.note(self.cx.now, reason) else { return };
+        tracing::warn!(%from, %reason, count, "input was refused");
+        for scope in self.scopes.keys() {
+            self.cx.event(*scope, Event::InputRefused { reason, count, from });
         }
     }
 

@@ -1,0 +1,99 @@
+//! Who is told of in numbers: tables of members, the updates in a SWIM packet, and how many of them may be new.
+
+use foca::{Member, State};
+
+use super::{Membership, Standing};
+use crate::proto::wire::{TableEntry, TableState};
+use crate::proto::{Identity, Stats, Time};
+
+impl Membership {
+    /// This node's table: active members always, down ones too (the receiver applies those that it holds active).
+    pub(crate) fn table(&self) -> Vec<TableEntry> {
+        let entry = |member: &Member<Identity>| TableEntry {
+            identity: *member.id(),
+            incarnation: member.incarnation(),
+            state: match member.state() {
+                State::Alive => TableState::Alive,
+                State::Suspect => TableState::Suspect,
+                State::Down => TableState::Down,
+            },
+        };
+        let me = TableEntry { identity: self.me(), incarnation: 0, state: TableState::Alive };
+        self.foca.iter_membership_state().map(entry).chain([me]).collect()
+    }
+
+    /// Takes over what another member knows. A death counts only for an identity that is active here: otherwise two
+    /// nodes would teach each other their dead for ever.
+    pub(crate) fn merge_table(&mut self, now: Time, table: &[TableEntry], stats: &mut Stats) {
+        let room = self.room(now);
+        self.merge_table_of(now, table, room, stats);
+    }
+
+    /// The same, with room for so many that are not known.
+    pub(super) fn merge_table_of(&mut self, now: Time, table: &[TableEntry], room: usize, stats: &mut Stats) {
+        let me = self.me();
+        let mut newcomers = 0;
+        let news: Vec<Member<Identity>> = table
+            .iter()
+            .filter(|entry| match entry.state {
+                TableState::Down => self.active.get(&entry.identity.instance) == Some(&entry.identity),
+                // My own incarnation is mine to tell; that I am suspected, I refute.
+                TableState::Alive => entry.identity.addr != me.addr,
+                TableState::Suspect => entry.identity == me || entry.identity.addr != me.addr,
+            })
+            .filter(|entry| match self.standing(entry.identity) {
+                Standing::Active => true,
+                Standing::Gone => false,
+                Standing::Unknown if entry.identity == me => true,
+                Standing::Unknown => {
+                    newcomers += 1;
+                    newcomers <= room
+                }
+            })
+            .map(|entry| {
+                let state = match entry.state {
+                    TableState::Alive => State::Alive,
+                    TableState::Suspect => State::Suspect,
+                    TableState::Down => State::Down,
+                };
+                Member::new(entry.identity, entry.incarnation, state)
+            })
+            .collect();
+        stats.refused_newcomers += u64::from(newcomers > room);
+        self.newcomers.take(newcomers.min(room));
+        self.apply(now, news.into_iter(), stats);
+    }
+
+    /// Somebody unknown speaks for itself, or is vouched for: it is a member.
+    pub(crate) fn ensure_active(&mut self, now: Time, identity: Identity, stats: &mut Stats) -> Standing {
+        let me = self.me();
+        if identity.addr == me.addr || identity.instance == me.instance {
+            return Standing::Gone;
+        }
+        match self.standing(identity) {
+            Standing::Unknown if self.room(now) > 0 => {
+                self.newcomers.take(1);
+                self.apply(now, std::iter::once(Member::alive(identity)), stats);
+                self.standing(identity)
+            }
+            standing => standing,
+        }
+    }
+
+    /// How many members may come now.
+    pub(super) fn room(&mut self, now: Time) -> usize {
+        self.newcomers.left(now).min(self.members_max.saturating_sub(self.known()))
+    }
+
+    /// How many members that are not active here a packet tells of; a datagram holds some 60 at most.
+    pub(super) fn newcomers_in(&self, updates: &[u8]) -> usize {
+        let Some((count, mut rest)) = updates.split_first_chunk() else { return 0 };
+        let mut newcomers = 0;
+        for _ in 0..u16::from_be_bytes(*count) {
+            let Ok((update, after)) = postcard::take_from_bytes::<Member<Identity>>(rest) else { break };
+            rest = after;
+            newcomers += usize::from(update.state() != State::Down && !self.active.contains_key(&update.id().instance));
+        }
+        newcomers
+    }
+}
