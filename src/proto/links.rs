@@ -495,8 +495,8 @@ impl Links {
 
     /// How many streams were accepted, and how many bytes wait for streams that are not open yet.
     pub(crate) fn totals(&self) -> (usize, usize) {
-        let (accepted, _fullest) = self.sizes();
-        (accepted, self.links.values().map(|link| link.queued_bytes).sum())
+        let (open, half_open, _fullest) = self.sizes();
+        (open + half_open, self.links.values().map(|link| link.queued_bytes).sum())
     }
 
     /// How many standing streams there are, either way.

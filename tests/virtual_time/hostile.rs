@@ -4,10 +4,10 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use haulout::Event;
 use haulout::proto::packet::{CHECKSUM_BYTES, Codec, Place, seal_plaintext};
 use haulout::proto::wire::{Hello, Message, Purpose};
-use haulout::proto::{Identity, InstanceId, Stats, placement};
+use haulout::proto::{HALF_OPEN_MAX, Identity, InstanceId, Stats, placement};
+use haulout::{Event, RefusalReason};
 use haulout_sim::random::Random;
 use haulout_sim::{Cluster, Datagram, NodeIdx, Options, Treatment};
 
@@ -270,20 +270,25 @@ fn streams_of_random_frames_are_closed_and_counted() {
     lone.assert_works();
 }
 
+/// The first frame of a stream in plaintext.
+fn hello_of(dialler: Identity, purpose: Purpose) -> Vec<u8> {
+    let mut frame = Vec::new();
+    Codec::plaintext("haulout").begin(&mut frame, &[]);
+    let (cluster, placement) = ("haulout".into(), placement::fingerprint());
+    let message = Message::Hello(Hello { cluster, placement, name: "anybody".into(), purpose, nonce: [0; 16] });
+    frame = postcard::to_extend(&dialler, frame).expect("an identity can be written");
+    frame = postcard::to_extend(&message, frame).expect("a Hello can be written");
+    seal_plaintext(&mut frame, 0);
+    frame
+}
+
 /// Goal: nobody can take up streams for ever by asking to be watched.
 /// Method: one says that it is a member and dials 100 standing streams: one of them is kept. When it is declared down, none
 /// is, and it gets no other.
 #[test]
 fn one_standing_stream_is_kept_of_each_member_and_none_of_others() {
     let watched = Identity { addr: SocketAddr::from(([10, 0, 0, 1], 7946)), bump: 0, instance: InstanceId::new(5) };
-    let mut hello = Vec::new();
-    Codec::plaintext("haulout").begin(&mut hello, &[]);
-    let mut hello = postcard::to_extend(&watched, hello).expect("an identity can be written");
-    let (cluster, placement) = ("haulout".into(), placement::fingerprint());
-    let message =
-        Message::Hello(Hello { cluster, placement, name: "anybody".into(), purpose: Purpose::Watch, nonce: [0; 16] });
-    hello = postcard::to_extend(&message, hello).expect("a Hello can be written");
-    seal_plaintext(&mut hello, 0);
+    let hello = hello_of(watched, Purpose::Watch);
     let mut lone = Lone::new();
     for _ in 0..100 {
         lone.held_with(&[&hello]);
@@ -295,6 +300,86 @@ fn one_standing_stream_is_kept_of_each_member_and_none_of_others() {
     lone.held_with(&[&hello]);
     assert_eq!((lone.standing_streams(), lone.node.stats().watches_refused), (0, refused + 1));
     lone.assert_works();
+}
+
+/// Goal: whoever opens streams and says nothing keeps nobody out.
+/// Method: 100 hosts open ten streams each and say nothing; one that comes then says its Hello and is answered. Of the
+/// silent ones there are never more than may be, and after a while none.
+#[test]
+fn silent_streams_keep_no_member_from_dialling_in() {
+    let member = Identity { addr: SocketAddr::from(([10, 0, 0, 1], 7946)), bump: 0, instance: InstanceId::new(5) };
+    let mut lone = Lone::new();
+    for number in 0..1_000 {
+        lone.accepted_from(2 + number as u8 % 100);
+        assert!(lone.size("half-open streams") <= HALF_OPEN_MAX);
+    }
+    lone.drain();
+    assert_eq!(lone.node.stats().half_open_evicted as usize, 1_000 - HALF_OPEN_MAX);
+    assert_eq!(lone.refusals(), [(RefusalReason::HalfOpenStreams, 1)], "told once");
+    let conn = lone.held_with(&[&hello_of(member, Purpose::Messages)]);
+    assert!(lone.node.has_shaken_hands(conn));
+    for _ in 0..1_000 {
+        lone.accepted_from(200);
+    }
+    assert!(lone.node.has_shaken_hands(conn), "streams that are open make room for none");
+    lone.run_for(11);
+    assert_eq!(lone.size("half-open streams"), 0);
+    lone.assert_works();
+}
+
+/// Goal: a flood fills neither the log nor the queue of who listens.
+/// Method: 100 packets of noise a second for three minutes: told at once and then once a minute, nothing being left out of
+/// the counts.
+#[test]
+fn refused_input_is_told_of_once_a_minute() {
+    let mut lone = Lone::new();
+    let from = SocketAddr::from(([10, 0, 0, 1], 7946));
+    for _ in 0..3 * 60 {
+        for _ in 0..100 {
+            lone.node.handle_datagram(lone.now, from, b"noise that is no packet");
+        }
+        lone.drain();
+        lone.run_for(1);
+    }
+    let told: Vec<u64> = lone.refusals().into_iter().map(|(_, count)| count).collect();
+    assert_eq!(told, [1, 6_000, 6_000]);
+    assert_eq!(lone.node.stats().refused_malformed, 18_000);
+}
+
+/// Goal: made-up members come in no faster than a node can look at them, and what comes with them from a member still counts.
+/// Method: one member gossips of fifty others in each of a hundred packets, all within a moment. So many are taken as may
+/// come at once; the member is not forgotten.
+#[test]
+fn a_flood_of_made_up_members_is_taken_in_at_a_bounded_rate() {
+    let me = SocketAddr::from(([10, 9, 9, 9], 7946));
+    let identity = |number: u64| {
+        let [.., high, low] = number.to_be_bytes();
+        Identity {
+            addr: SocketAddr::from(([10, 1, high, low], 7946)),
+            bump: 0,
+            instance: InstanceId::new(1_000 + number),
+        }
+    };
+    let mut lone = Lone::new();
+    let dst = Identity { addr: me, bump: 0, instance: InstanceId::new(99) };
+    for number in 0..100 {
+        let header = foca::Header { src: identity(0), src_incarnation: number, dst, message: foca::Message::Gossip };
+        let mut swim = postcard::to_stdvec(&header).expect("a header can be written");
+        swim.extend(50_u16.to_be_bytes());
+        for made_up in 1..=50 {
+            let update = foca::Member::alive(identity(u64::from(number) * 50 + made_up));
+            swim = postcard::to_extend(&update, swim).expect("an update can be written");
+        }
+        let mut packet = Vec::new();
+        Codec::plaintext("haulout").begin(&mut packet, &swim);
+        seal_plaintext(&mut packet, 0);
+        lone.node.handle_datagram(lone.now, identity(0).addr, &packet);
+        lone.drain();
+    }
+    let active = lone.node.active();
+    assert!((950..=1_024).contains(&active.len()), "{}", active.len());
+    assert!(active.contains(&identity(0)));
+    assert!(lone.node.stats().refused_newcomers > 70);
 }
 
 /// Goal: frames that were cut off or changed on their way crash nothing.

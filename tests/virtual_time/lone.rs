@@ -7,7 +7,7 @@ use haulout::proto::{
     Birth, ChildEvent, Command, ConnId, InstanceId, Node, Output, Reply, RequestId, RunId, ScopeId, ScopeSetup,
     StreamEvent, Time,
 };
-use haulout::{ChildState, Config, Kind, Outcome, Security, Which};
+use haulout::{ChildState, Config, Event, Kind, Outcome, RefusalReason, Security, Which};
 use haulout_sim::random::Random;
 
 use crate::support::*;
@@ -23,6 +23,7 @@ pub(crate) struct Lone {
     pub(crate) random: Random,
     run: Option<RunId>,
     replies: Vec<Reply>,
+    events: Vec<Event>,
     streams: u64,
 }
 
@@ -45,7 +46,16 @@ impl Lone {
         };
         let node = Node::new(&config, birth, Time::ZERO).expect("a node");
         let random = Random::stream(9, "frames");
-        let mut lone = Lone { node, now: Time::ZERO, run: None, replies: Vec::new(), closed: 0, streams: 0, random };
+        let mut lone = Lone {
+            node,
+            now: Time::ZERO,
+            closed: 0,
+            random,
+            run: None,
+            replies: Vec::new(),
+            events: Vec::new(),
+            streams: 0,
+        };
         let setup = ScopeSetup {
             name: "scope".into(),
             kinds: vec![Kind::new("kind").expect("a kind")],
@@ -71,6 +81,7 @@ impl Lone {
                 }
                 Output::StopChild { run, .. } => assert!(self.run != Some(run), "its child was stopped"),
                 Output::Reply { reply, .. } => self.replies.push(reply),
+                Output::Event { event, .. } => self.events.push(event),
                 Output::Close { .. } => self.closed += 1,
                 Output::Connect { conn, .. } => self.node.handle_stream(self.now, conn, StreamEvent::Closed),
                 _ => {}
@@ -98,10 +109,7 @@ impl Lone {
 
     /// Somebody dials, sends these frames and keeps the stream open.
     pub(crate) fn held_with(&mut self, frames: &[&[u8]]) -> ConnId {
-        self.streams += 1;
-        let conn = ConnId::accepted(self.streams);
-        let from = SocketAddr::from(([10, 0, 0, 1], 40_000));
-        self.node.handle_stream(self.now, conn, StreamEvent::Accepted { from });
+        let conn = self.accepted_from(1);
         for frame in frames {
             self.node.handle_stream(self.now, conn, StreamEvent::Frame(frame));
             self.drain();
@@ -109,8 +117,30 @@ impl Lone {
         conn
     }
 
+    /// A host dials and says nothing yet.
+    pub(crate) fn accepted_from(&mut self, host: u8) -> ConnId {
+        self.streams += 1;
+        let conn = ConnId::accepted(self.streams);
+        let from = SocketAddr::from(([10, 0, 0, host], 40_000));
+        self.node.handle_stream(self.now, conn, StreamEvent::Accepted { from });
+        conn
+    }
+
+    pub(crate) fn size(&self, name: &str) -> usize {
+        self.node.sizes().into_iter().find(|size| size.name == name).expect("it is counted").len
+    }
+
     pub(crate) fn standing_streams(&self) -> usize {
-        self.node.sizes().into_iter().find(|size| size.name == "standing streams").expect("it is counted").len
+        self.size("standing streams")
+    }
+
+    /// What was told of refused input: each reason and count.
+    pub(crate) fn refusals(&self) -> Vec<(RefusalReason, u64)> {
+        let told = |event: &Event| match event {
+            Event::InputRefused { reason, count, .. } => Some((*reason, *count)),
+            _ => None,
+        };
+        self.events.iter().filter_map(told).collect()
     }
 
     /// Its child runs, and it still starts and stops others.
