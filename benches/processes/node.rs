@@ -186,7 +186,7 @@ async fn serve(children: &Supervisor, request: Request) -> Result<Answer, BoxErr
         Request::Instance => Answer::Instance(instance(children)?),
         Request::Counters => {
             let stats = children.node().stats().await?;
-            Answer::Counters(stats.each().map(|(name, count)| (name.to_owned(), count)).collect())
+            Answer::Counters(stats.counters().map(|(name, count)| (name.to_owned(), count)).collect())
         }
         Request::Members => Answer::Members(children.members().borrow().iter().filter(|m| m.settled).count()),
     })
