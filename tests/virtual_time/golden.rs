@@ -7,12 +7,13 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use haulout::proto::Output;
 use haulout::proto::group::{ClaimState, Owned};
 use haulout::proto::packet::{Codec, Life as SenderLife, Place, seal_plaintext};
 use haulout::proto::wire::{
     Exchange, Life, Message, Purpose, Refusal, ScopeMessage, Status, TableState, Verdict, WIRE_VERSION,
 };
-use haulout::{Key, Restart, Security, Shutdown};
+use haulout::{Event, Key, Restart, Security, Shutdown};
 use haulout_sim::random::Random;
 use samples::{Sample, identity, samples, scope};
 use variants::variants;
@@ -182,8 +183,8 @@ fn datagram(keys: &[Key]) -> Vec<u8> {
 
 /// Goal: the layout of packets does not change unnoticed, and nothing that was changed on its way reaches a keyed node.
 /// Method: a packet in plaintext and a sealed one are compared with their file. The sealed one is given to a node that has
-/// the key, cut to every length and with every bit flipped: it believes what it did before, and answers nothing. The whole
-/// one is opened: its sender is asked whether it lives.
+/// the key, cut to every length and with every bit flipped: it believes what it did before, answers nothing, and tells its
+/// user at most that it refused something. The whole one is opened: its sender is asked whether it lives.
 #[test]
 fn sealed_packets_with_any_bit_flipped_change_nothing() {
     let key: Key = KEY.parse().expect("a key");
@@ -201,6 +202,10 @@ fn sealed_packets_with_any_bit_flipped_change_nothing() {
     for changed in flipped.chain(cut) {
         lone.node.handle_datagram(lone.now, identity(2).addr, &changed);
         assert!(lone.node.poll_transmit(lone.now).is_none(), "{}", hex(&changed));
+        while let Some(output) = lone.node.poll_output() {
+            let is_notice = matches!(output, Output::Event { event: Event::InputRefused { .. }, .. });
+            assert!(is_notice, "{output:?}");
+        }
         assert_eq!(view(&lone), before, "{}", hex(&changed));
     }
     assert_eq!(lone.node.stats().refused_unproven, 0);
