@@ -36,8 +36,14 @@ impl Process {
         args: impl IntoIterator<Item = impl AsRef<OsStr>>,
         stderr: &Path,
     ) -> Result<Process, BoxError> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(args)
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(args);
+        Process::run(name, command, stderr)
+    }
+
+    /// Starts a command that becomes a process which answers requests.
+    pub(crate) fn run(name: &str, mut command: Command, stderr: &Path) -> Result<Process, BoxError> {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(stderr)?)

@@ -409,6 +409,11 @@ impl Scenario {
             }
             timed.act.nodes().into_iter().try_for_each(known).map_err(|error| error.at(timed))?;
             timed.act.check().map_err(|error| error.at(timed))?;
+            if let Act::Readdress { node, .. } = &timed.act
+                && nodes.iter().take(self.cluster.seeds).any(|seed| seed.name == *node)
+            {
+                return Err(ScenarioError("seeds keep their address, or nobody would find them".into()).at(timed));
+            }
             if timed.at > self.duration {
                 return Err(ScenarioError("it lies behind the end".into()).at(timed));
             }

@@ -17,6 +17,9 @@ use crate::streams::End;
 /// The wall clock at the beginning of every simulation: 2025-01-01.
 const WALL_MS_AT_ZERO: u64 = 1_735_689_600_000;
 
+/// Where the numbers of hosts that were given another address begin: there are fewer hosts than that.
+const HOSTS_MAX: usize = 1 << 16;
+
 /// Something that a node sends, shown to the hook of [`Cluster::on_packet`] before the network sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<'a> {
@@ -133,6 +136,22 @@ impl Cluster {
     /// How a node takes part from its next start on.
     pub fn node_options_mut(&mut self, node: NodeIdx) -> &mut NodeOptions {
         &mut self.slots[node.0].options
+    }
+
+    /// Gives the host of a node that is down another address. Seeds keep theirs, or nobody would find them.
+    ///
+    /// # Panics
+    /// If the node is not down, or is everybody's seed.
+    #[track_caller]
+    pub fn readdress(&mut self, node: NodeIdx) {
+        assert!(self.slots[node.0].process.is_none(), "{} runs", self.name(node));
+        assert!(node.0 >= self.options.seed_nodes, "{} is a seed", self.name(node));
+        let slot = &mut self.slots[node.0];
+        let addr = address(NodeIdx(node.0 + slot.boots as usize * HOSTS_MAX));
+        self.by_addr.remove(&slot.addr);
+        slot.addr = addr;
+        slot.options.config.bind = addr;
+        self.by_addr.insert(addr, node);
     }
 
     /// Starts a node that is down: same name, same address, a new instance.

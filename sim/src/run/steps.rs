@@ -250,6 +250,13 @@ impl Steps {
                     self.after(cluster, *lasting, Step::ComeBack(number, node));
                 }
             }
+            Act::Readdress { lasting, .. } if is_up => {
+                self.go(cluster, number, node);
+                cluster.readdress(node);
+                if let Some(lasting) = lasting {
+                    self.after(cluster, *lasting, Step::ComeBack(number, node));
+                }
+            }
             Act::Pause { .. } if is_up => {
                 cluster.pause(node);
                 self.held.insert(node, number);
@@ -336,10 +343,10 @@ impl Steps {
     }
 
     fn go(&mut self, cluster: &mut Cluster, number: usize, node: NodeIdx) {
-        let (Act::Down { how, .. } | Act::Rolling { how, .. } | Act::RestartAll { how, .. }) =
-            self.scenario.events[number].act
-        else {
-            return;
+        let how = match self.scenario.events[number].act {
+            Act::Down { how, .. } | Act::Rolling { how, .. } | Act::RestartAll { how, .. } => how,
+            Act::Readdress { .. } => How::Crash,
+            _ => return,
         };
         if cluster.state(node) != NodeState::Up || self.is_twin(node) {
             return;

@@ -163,6 +163,12 @@ pub enum Act {
         #[serde(default, with = "span::option", rename = "for", skip_serializing_if = "Option::is_none")]
         lasting: Option<Duration>,
     },
+    /// A host is given another address: its process is killed, and comes back under its name at the new one.
+    Readdress {
+        node: String,
+        #[serde(default, with = "span::option", rename = "for", skip_serializing_if = "Option::is_none")]
+        lasting: Option<Duration>,
+    },
     /// One node after the other goes and comes back, every `every`.
     Rolling {
         #[serde(default)]
@@ -361,6 +367,7 @@ impl Act {
             | Act::Rolling { .. }
             | Act::RestartAll { .. } => Vec::new(),
             Act::Down { node, .. }
+            | Act::Readdress { node, .. }
             | Act::Unwell { node, .. }
             | Act::Pause { node, .. }
             | Act::Slow { node, .. }
@@ -416,6 +423,7 @@ impl Act {
             | Act::Degrade { lasting, .. }
             | Act::Sift { lasting, .. }
             | Act::Down { lasting, .. }
+            | Act::Readdress { lasting, .. }
             | Act::Pause { lasting, .. }
             | Act::Slow { lasting, .. }
             | Act::Twin { lasting, .. } => lasting.as_mut(),
@@ -437,6 +445,7 @@ impl Act {
         matches!(
             self,
             Act::Down { .. }
+                | Act::Readdress { .. }
                 | Act::Pause { .. }
                 | Act::Slow { .. }
                 | Act::Twin { .. }

@@ -85,6 +85,7 @@ mod tests {
             ("duration = \"9s\"\nevents = [{ at = \"2s\", do = \"down\", nod = \"node-0\" }]", "nod"),
             ("duration = \"9s\"\nevents = [{ at = \"2s\", do = \"cut\", links = [\"a-b\"] }]", "a=b"),
             ("duration = \"9s\"\nevents = [{ do = \"ring\" }]", "`at`"),
+            ("duration = \"9s\"\nevents = [{ at = \"2s\", do = \"readdress\", node = \"node-1\" }]", "seeds keep"),
             ("duration = \"9s\"\n[cluster]\ncount = 0", "a cluster needs a node"),
             ("duration = \"9s\"\n[cluster]\ncount = 900000000", "900000000 nodes are too many"),
             ("duration = \"9s\"\n[cluster]\nsites = { drop-piggyback = nan }", "drop-piggyback fires with NaN"),
