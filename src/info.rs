@@ -342,7 +342,7 @@ pub enum Event {
         reason: Arc<str>,
     },
     /// Somebody sends what this node does not take. Told when a reason comes up first, and then at most once a minute;
-    /// [`Node::stats`](crate::Node::stats) counts everything.
+    /// `Node::stats` counts everything.
     InputRefused {
         /// Why it was refused.
         reason: RefusalReason,
