@@ -65,10 +65,10 @@ pub fn run(scenario: &Scenario, settings: Settings) -> Ran {
     violations.extend(runner.judge());
     violations.sort_by_key(|violation| (violation.class, violation.at));
     let verdict = match violations.first() {
-        _ if runner.core.is_empty() && scenario.end.heal => {
+        Some(violation) => runner.expected(violation),
+        None if runner.core.is_empty() && scenario.end.heal => {
             Verdict::Inconclusive("no node was left to judge by".into())
         }
-        Some(violation) => runner.expected(violation),
         None => match &scenario.expect.broken {
             Some(name) => {
                 let why = format!("{name} holds, but should not");
@@ -189,8 +189,20 @@ impl<'a> Runner<'a> {
         for (kind, _) in calm {
             self.cluster.children().plan_kind(kind, children::Plan::default());
         }
+        self.bring_back();
+        self.let_leavers_leave();
+        // Where everybody was leaving, as in a rolling restart, nobody would be left.
+        self.bring_back();
+        let is_cut_off = |node: &NodeIdx| end.cut_off.iter().any(|name| name == self.cluster.name(*node));
+        let (alone, core): (Vec<_>, Vec<_>) = self.cluster.up().into_iter().partition(is_cut_off);
+        self.cluster.split(&alone);
+        self.core = core;
+    }
+
+    /// Whoever is paused or down is to run, unless it is to stay down.
+    fn bring_back(&mut self) {
         for node in self.cluster.nodes() {
-            let stays_down = end.stay_down.iter().any(|name| name == self.cluster.name(node));
+            let stays_down = self.scenario.end.stay_down.iter().any(|name| name == self.cluster.name(node));
             match self.cluster.state(node) {
                 NodeState::Up => {}
                 NodeState::Paused => self.cluster.resume(node),
@@ -198,14 +210,9 @@ impl<'a> Runner<'a> {
                 NodeState::Down | NodeState::Off => self.cluster.restart(node),
             }
         }
-        self.let_leavers_leave();
-        let is_cut_off = |node: &NodeIdx| end.cut_off.iter().any(|name| name == self.cluster.name(*node));
-        let (alone, core): (Vec<_>, Vec<_>) = self.cluster.up().into_iter().partition(is_cut_off);
-        self.cluster.split(&alone);
-        self.core = core;
     }
 
-    /// Whoever was told to leave is no part of what must converge, unless it does not manage to.
+    /// A life that was told to leave is no part of what must converge, unless it does not manage to.
     fn let_leavers_leave(&mut self) {
         let calls = self.cluster.history().calls.iter();
         let told = calls.filter(|call| matches!(call.command, Command::Leave { .. })).filter_map(|call| call.instance);

@@ -32,7 +32,7 @@ pub(crate) struct Batch {
     /// Stops at the first failure.
     #[arg(long)]
     fail_fast: bool,
-    /// Writes the scenario of every failure into this directory.
+    /// Writes the scenario of every seed that did not pass into this directory.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Events that happened less often than this are reported as missing from the test.
@@ -50,6 +50,7 @@ impl Batch {
         let bar = self.bar();
         let mut total = Total::default();
         let mut broken: BTreeMap<&'static str, (u64, u64)> = BTreeMap::new();
+        let mut unjudged = 0;
         let mut worst = 0;
         let seeds = self.from..self.from + if self.budget.is_some() { u64::MAX / 2 } else { self.seeds };
         let jobs = self.jobs.unwrap_or_else(crew::cores);
@@ -60,11 +61,21 @@ impl Batch {
             bar.inc(1);
             total.add(&ended.tally);
             worst = worse(worst, ended.verdict.exit_code());
-            if let Verdict::Failed(violation) = &ended.verdict {
-                let entry = broken.entry(violation.invariant).or_insert((0, seed));
-                *entry = (entry.0 + 1, entry.1.min(seed));
+            let detail = match &ended.verdict {
+                Verdict::Passed => None,
+                Verdict::Failed(violation) => {
+                    let entry = broken.entry(violation.invariant).or_insert((0, seed));
+                    *entry = (entry.0 + 1, entry.1.min(seed));
+                    Some(format!(": {}", violation.detail))
+                }
+                Verdict::Inconclusive(_) => {
+                    unjudged += 1;
+                    Some(String::new())
+                }
+            };
+            if let Some(detail) = detail {
                 bar.suspend(|| {
-                    println!("{} seed={seed}: {}", ended.headline, violation.detail);
+                    println!("{} seed={seed}{detail}", ended.headline);
                     println!("reproduce: {}", reproduce("run", seed, &self.given));
                 });
                 self.keep(seed, &ended.scenario);
@@ -73,7 +84,7 @@ impl Batch {
             !(spent || self.fail_fast && worst > 0)
         })?;
         bar.finish_and_clear();
-        self.report(&total, &broken, began.elapsed());
+        self.report(&total, &broken, unjudged, began.elapsed());
         Ok(worst)
     }
 
@@ -96,7 +107,7 @@ impl Batch {
         }
     }
 
-    fn report(&self, total: &Total, broken: &BTreeMap<&'static str, (u64, u64)>, wall: Duration) {
+    fn report(&self, total: &Total, broken: &BTreeMap<&'static str, (u64, u64)>, unjudged: u64, wall: Duration) {
         println!("{total}");
         let missing: Vec<String> = total.coverage.below(self.at_least);
         println!("events that happened:");
@@ -111,7 +122,11 @@ impl Batch {
         }
         let failed: u64 = broken.values().map(|(seeds, _)| seeds).sum();
         let last = self.from + total.runs.saturating_sub(1);
-        let verdict = if failed == 0 { "PASSED".to_owned() } else { format!("FAILED {failed} of {}", total.runs) };
+        let verdict = match (failed, unjudged) {
+            (0, 0) => "PASSED".to_owned(),
+            (0, _) => format!("INCONCLUSIVE {unjudged} of {}", total.runs),
+            (_, _) => format!("FAILED {failed} of {}", total.runs),
+        };
         println!(
             "{verdict} seeds {}..={last} in {}: {:.0} simulated seconds per second",
             self.from,
