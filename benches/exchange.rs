@@ -12,7 +12,7 @@ use haulout::proto::group::{ChildKey, Desired};
 use haulout::proto::packet::{Codec, DATAGRAM_BYTES_MAX, seal_plaintext};
 use haulout::proto::wire::{Message, ScopeMessage};
 use haulout::proto::{Dot, Identity, InstanceId, ScopeId};
-use haulout::{ChildId, ChildSpec, Config, Spec};
+use haulout::{ChildId, ChildSpec, Config, Security, Spec};
 use pair::{Pair, addr};
 
 /// How many records both nodes hold.
@@ -68,7 +68,7 @@ fn main() {
 impl Exchange {
     /// Two nodes that hold the same records, all of one writer.
     fn new() -> Self {
-        let mut pair = Pair::new();
+        let mut pair = Pair::with_security(Security::default());
         pair.run_until(|pair| pair.nodes.iter().all(|node| node.is_quiet() && node.active().len() == 1));
         // No node runs this kind, so that the children are nothing but records.
         let spec = Arc::new(ChildSpec::raw("x", "nowhere", Vec::new()).expect("a spec").spec().clone());
@@ -132,7 +132,8 @@ impl Exchange {
         self.pair.carry_all();
         let root = self.pair.nodes[0].root(ScopeId::of("bench")).expect("the scope");
         // Where nothing differs, a false root makes it look.
-        let roots = [Message::Roots(vec![(ScopeId::of("bench"), if of == 0 { !root } else { root })])];
+        let told = if of == 0 { !root } else { root };
+        let roots = [Message::Roots([(ScopeId::of("bench"), told)].into_iter().collect())];
         self.deliver(1, &roots);
         self.pair.now = self.pair.now + PATIENCE;
         let (frames, bytes) = (self.pair.frames, self.pair.frame_bytes);

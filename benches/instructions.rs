@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use haulout::proto::group::replica::Record;
 use haulout::proto::group::{BucketMap, ChildKey, Desired, Replica};
+use haulout::proto::packet::{Codec, Life, Place, Refused, TAG_BYTES};
 use haulout::proto::placement::{Candidate, beats, owner};
 use haulout::proto::wire::{Message, ScopeMessage};
 use haulout::proto::{Dot, InstanceId, Sabotage};
-use haulout::{ChildId, ChildSpec, Spec};
+use haulout::{ChildId, ChildSpec, Key, Security, Spec};
 use pair::Pair;
 
 fn main() {
@@ -28,7 +29,12 @@ fn main() {
         "merge-known" => merge_known(times),
         "encode" => encode(times),
         "decode" => decode(times),
-        "datagram" => datagram(times),
+        "datagram" => datagram(times, Security::default()),
+        "datagram-keyed" => datagram(times, Security::Keyring { keys: vec![KEY], file: None, env: None }),
+        "seal-100" => seal(times, 100),
+        "seal-1400" => seal(times, 1_400),
+        "open-100" => open(times, 100),
+        "open-1400" => open(times, 1_400),
         other => panic!("there is no case {other}"),
     }
 }
@@ -58,7 +64,8 @@ fn spec() -> Arc<Spec> {
 }
 
 fn record(number: usize, spec: &Arc<Spec>) -> (ChildKey, Record<Desired>) {
-    let key = ChildKey::new(ChildId::new(format!("child-{number}")).expect("an id"));
+    let id = [*b"a child ", (number as u64).to_be_bytes()];
+    let key = ChildKey::new(ChildId::new(id.as_flattened()).expect("an id"));
     let dot = Dot { writer: InstanceId::new(7), n: number as u64 + 1 };
     (key, Record { dot, birth: number as u64 + 1, over: None, value: Desired { spec: spec.clone(), run: 0 } })
 }
@@ -110,9 +117,41 @@ fn decode(times: usize) {
 }
 
 /// Two nodes at rest, so many datagrams between them: probes and their answers, with what rides on them.
-fn datagram(times: usize) {
-    let mut pair = Pair::new();
+fn datagram(times: usize, security: Security) {
+    let mut pair = Pair::with_security(security);
     pair.run_until(|pair| pair.nodes.iter().all(|node| node.is_quiet() && node.active().len() == 1));
     let until = pair.datagrams + times;
     pair.run_until(|pair| pair.datagrams >= until);
+}
+
+const KEY: Key = Key::new([7; 32]);
+
+fn codec() -> Codec {
+    Codec::keyed("bench", &[KEY], Life { instance: InstanceId::new(1), salt: [1; 8] })
+}
+
+/// Puts a packet of so many bytes together, up to where it is sealed.
+fn begin(codec: &Codec, packet: &mut Vec<u8>, bytes: usize) {
+    codec.begin(packet, &[]);
+    packet.resize(bytes - TAG_BYTES, 7);
+}
+
+/// A packet of so many bytes is sealed.
+fn seal(times: usize, bytes: usize) {
+    let (mut codec, mut packet) = (codec(), Vec::with_capacity(bytes));
+    for _ in 0..times {
+        begin(&codec, &mut packet, bytes);
+        codec.seal(black_box(&mut packet), 0, Place::Datagram);
+    }
+}
+
+/// The same, opened. It holds nothing that can be read, so that only the opening counts.
+fn open(times: usize, bytes: usize) {
+    let (mut codec, mut packet, mut opened) = (codec(), Vec::new(), Vec::new());
+    begin(&codec, &mut packet, bytes);
+    codec.seal(&mut packet, 0, Place::Datagram);
+    for _ in 0..times {
+        let read = codec.open(black_box(&packet), Place::Datagram, &mut opened);
+        assert!(matches!(black_box(read), Err(Refused::Malformed)), "it was opened");
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use haulout::proto::{
     Birth, Command, ConnId, InstanceId, Node, Output, RequestId, Sabotage, ScopeSetup, StreamEvent, Time,
 };
-use haulout::{Config, Kind};
+use haulout::{Config, Kind, Security};
 
 /// Two nodes and what is between them: everything arrives at once.
 pub(crate) struct Pair {
@@ -28,11 +28,12 @@ pub(crate) fn addr(node: usize) -> SocketAddr {
 
 impl Pair {
     /// Two nodes that know nothing of each other yet, both in the scope "bench".
-    pub(crate) fn new() -> Self {
+    pub(crate) fn with_security(security: Security) -> Self {
         let now = Time::from_nanos(1);
         let nodes = [0, 1].map(|number| {
             let config = Config {
                 seeds: vec![addr(0).to_string()],
+                security: security.clone(),
                 settle_timeout: Some(Duration::from_millis(100)),
                 ..Config::default()
             };

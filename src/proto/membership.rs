@@ -5,24 +5,25 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
-use std::num::{NonZeroU8, NonZeroUsize};
 use std::time::Duration;
 
 use chacha20::ChaCha8Rng;
-use foca::{Foca, Member, Notification, PeriodicParams, PostcardCodec, State, Timer};
+use foca::{Foca, Member, Notification, PostcardCodec, State, Timer};
 use rand_core::{Rng, SeedableRng};
 
 use super::hash::fmix64;
 use super::health::Health;
 use super::newcomers::Newcomers;
-use super::packet::SWIM_BYTES_MAX;
 use super::probes::Probes;
 use super::timer::Timers;
 use super::wire::TableEntry;
 use super::{Identity, InstanceId, Rule, Sabotage, Stats, Time, Wakeup};
 use crate::config::{Config, Profile};
 
+mod parameters;
 mod tables;
+
+use parameters::{REMOVE_DOWN_AFTER, foca_config, suspicion_max};
 
 /// How many members that became active last are told along with every answer: with fewer newcomers than this at
 /// once, no table has to be exchanged before a start.
@@ -344,6 +345,13 @@ impl Membership {
         Some(to)
     }
 
+    /// A random active member.
+    pub(crate) fn pick(&mut self) -> Option<Identity> {
+        let count = self.active.len();
+        let chosen = (count > 0).then(|| self.rng.next_u64() % count as u64)?;
+        self.active.values().nth(chosen as usize).copied()
+    }
+
     /// Up to `count` random active members.
     pub(crate) fn sample(&mut self, count: usize) -> Vec<Identity> {
         let mut all: Vec<_> = self.active.values().copied().collect();
@@ -486,7 +494,8 @@ impl Membership {
     /// The seeds were resolved.
     pub(crate) fn set_seeds(&mut self, seeds: &[SocketAddr]) {
         let me = self.me().addr;
-        self.seeds = seeds.iter().copied().filter(|&seed| seed != me).collect();
+        self.seeds.clear();
+        self.seeds.extend(seeds.iter().filter(|seed| **seed != me));
     }
 
     /// Seeds that hold no active member.
@@ -524,7 +533,7 @@ impl Membership {
             }
         } else if self.seeks < 8 {
             // The first feed may have been lost or short; the periodic announce would be half a minute away.
-            if let Some(&member) = self.sample(1).first() {
+            if let Some(member) = self.pick() {
                 self.announce(member, stats);
             }
         }
@@ -782,33 +791,4 @@ fn identity_hash(id: Identity) -> u64 {
         std::net::IpAddr::V6(ip) => fmix64((ip.to_bits() >> 64) as u64) ^ ip.to_bits() as u64,
     };
     fmix64(fmix64(ip ^ (port << 48)) ^ id.instance.get())
-}
-
-/// Ghosts must stay known as dead for longer than any packet or partition can plausibly last.
-const REMOVE_DOWN_AFTER: Duration = Duration::from_secs(24 * 3600);
-
-/// SWIM's suspicion grows with the logarithm of the size; up to 10 members it is the profile's.
-fn suspicion_max(profile: Profile, class: u32) -> Duration {
-    profile.suspect_to_down_after().mul_f64(f64::max(1.0, f64::from(class) * std::f64::consts::LOG10_2))
-}
-
-/// foca's parameters for a profile and a cluster of about `2^class` members.
-fn foca_config(profile: Profile, class: u32) -> foca::Config {
-    let size = 1u64 << class;
-    let members = |count| NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN);
-    let down_interval = if size <= 32 { Duration::from_secs(5) } else { Duration::from_secs(15) };
-    foca::Config {
-        probe_period: profile.probe_period(),
-        probe_rtt: profile.probe_rtt(),
-        num_indirect_probes: members(3),
-        // 12 to 16 for every size: fewer let updates die out under loss (measured), more only cost bytes.
-        max_transmissions: NonZeroU8::new(15).unwrap_or(NonZeroU8::MIN),
-        suspect_to_down_after: suspicion_max(profile, class),
-        remove_down_after: Some(REMOVE_DOWN_AFTER),
-        max_packet_size: members(SWIM_BYTES_MAX),
-        notify_down_members: true,
-        periodic_announce: Some(PeriodicParams { frequency: Duration::from_secs(30), num_members: members(1) }),
-        periodic_announce_to_down_members: Some(PeriodicParams { frequency: down_interval, num_members: members(2) }),
-        periodic_gossip: Some(PeriodicParams { frequency: profile.gossip_interval(), num_members: members(3) }),
-    }
 }

@@ -17,7 +17,7 @@ use super::lives::Lives;
 use super::looks::Looks;
 use super::membership::{Change, Membership, Standing};
 use super::notices::Notices;
-use super::outbox::{Gossip, Outbox, encode};
+use super::outbox::{Gossip, Outbox};
 use super::packet::{Codec, Life};
 use super::refusals::Refusals;
 use super::scope::Scope;
@@ -26,7 +26,7 @@ use super::sites::Sites;
 use super::suspicion::Doubts;
 use super::timer::Timers;
 use super::transmits::Transmits;
-use super::wire::Message;
+use super::wire::{Message, Roots};
 use super::{
     ChildEvent, Command, ConnId, Fanout, FaultSites, Identity, InstanceId, Output, Page, Reply, RequestId, Rule, RunId,
     Sabotage, ScopeId, ScopeSetup, Site, Stats, StreamEvent, Time, Transmit, Wakeup,
@@ -503,7 +503,7 @@ impl Node {
             scope.sync(&mut self.cx);
             scope.look_after_exchanges(&mut self.cx);
         }
-        if let Some(&member) = self.cx.membership.sample(1).first()
+        if let Some(member) = self.cx.membership.pick()
             && !self.scopes.is_empty()
         {
             self.send_roots(member);
@@ -651,7 +651,7 @@ impl Node {
         self.cx.send(to, &Message::Roots(roots));
     }
 
-    fn roots(&self) -> Vec<(ScopeId, u64)> {
+    fn roots(&self) -> Roots {
         self.scopes.values().map(|scope| (scope.id, scope.root())).collect()
     }
 
@@ -689,8 +689,6 @@ impl Node {
 
     /// Sends a message at once in a datagram of its own, whatever else there is to say.
     fn send_alone(&mut self, to: SocketAddr, message: &Message) {
-        let mut bytes = Vec::new();
-        encode(&mut bytes, message);
-        self.transmits.push_messages(&mut self.cx.codec, self.cx.membership.me(), to, &bytes);
+        self.transmits.push_message(&mut self.cx.codec, self.cx.membership.me(), to, message);
     }
 }

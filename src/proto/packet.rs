@@ -47,6 +47,9 @@ pub const SWIM_BYTES_MAX: usize = OPEN_BYTES_MAX - HEAD_BYTES - 128;
 /// Bytes before the SWIM part, where a packet is sealed.
 pub const HEAD_BYTES: usize = CLEAR_BYTES + NONCE_BYTES + LEN_BYTES;
 
+/// Bytes of the tag at the end of a sealed packet.
+pub const TAG_BYTES: usize = 16;
+
 /// Bytes of the checksum at the end of a packet in plaintext.
 pub const CHECKSUM_BYTES: usize = 4;
 
@@ -56,7 +59,6 @@ const PLAINTEXT: u8 = 0;
 const CLEAR_BYTES: usize = 11;
 const LEN_BYTES: usize = 2;
 const NONCE_BYTES: usize = 24;
-const TAG_BYTES: usize = 16;
 
 /// One life of a sender, as only a holder of a key can name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

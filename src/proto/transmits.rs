@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::ops::Range;
 
-use super::outbox::encode_sender;
+use super::outbox::{encode, encode_sender};
 use super::packet::{Codec, Place};
+use super::wire::Message;
 use super::{Identity, Stats, Transmit};
 
 /// See the module.
@@ -35,12 +36,12 @@ impl Transmits {
         self.queue.push_back((to, start..self.bytes.len()));
     }
 
-    /// Queues a packet that holds only these messages.
-    pub(crate) fn push_messages(&mut self, codec: &mut Codec, me: Identity, to: SocketAddr, messages: &[u8]) {
+    /// Queues a packet that holds only this message.
+    pub(crate) fn push_message(&mut self, codec: &mut Codec, me: Identity, to: SocketAddr, message: &Message) {
         let start = self.bytes.len();
         codec.extend(&mut self.bytes, &[]);
         encode_sender(&mut self.bytes, me);
-        self.bytes.extend_from_slice(messages);
+        encode(&mut self.bytes, message);
         codec.seal(&mut self.bytes, start, Place::Datagram);
         self.queue.push_back((to, start..self.bytes.len()));
     }

@@ -3,9 +3,12 @@
 //!
 //! Messages are postcard. Those about a scope follow a [`Message::Scope`] that names it.
 
+use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use smallvec::SmallVec;
 
 use super::group::comparison::SeenStep;
 use super::group::replica::{Record, Span};
@@ -27,6 +30,9 @@ pub const FRAME_BYTES_TARGET: usize = 64 * 1024;
 
 /// A spec travels inside another message up to this size; larger ones are pulled.
 pub const INLINE_SPEC_BYTES_MAX: usize = 1_024;
+
+/// Roots that ride on one SWIM packet: with more scopes they take turns.
+pub(crate) const ROOTS_MAX: usize = 4;
 
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,9 +74,9 @@ pub enum Message {
     /// That member lives at this incarnation: it said so to me, or it is me.
     Lives(Identity, u16),
     /// The roots of some scopes.
-    Roots(Vec<(ScopeId, u64)>),
+    Roots(Roots),
     /// The same, from a member that is about to leave: whoever differs pulls at once, and answers with its own.
-    LastRoots(Vec<(ScopeId, u64)>),
+    LastRoots(Roots),
     /// What follows is about this scope.
     Scope(ScopeId),
     /// About the scope named last.
@@ -81,6 +87,59 @@ pub enum Message {
     Challenge(u64),
     /// I live: the number of the challenge.
     Proof(u64),
+}
+
+/// The roots of scopes. So few as ride on one SWIM packet, which nearly every datagram of a node at rest is, need no
+/// allocation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Roots(SmallVec<[(ScopeId, u64); ROOTS_MAX]>);
+
+impl Roots {
+    /// One after the other.
+    pub fn iter(&self) -> impl Iterator<Item = (ScopeId, u64)> {
+        self.0.iter().copied()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl FromIterator<(ScopeId, u64)> for Roots {
+    fn from_iter<I: IntoIterator<Item = (ScopeId, u64)>>(roots: I) -> Self {
+        Roots(roots.into_iter().collect())
+    }
+}
+
+impl Serialize for Roots {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Roots {
+    /// One by one: the number that precedes them is the sender's word, and no reason to allocate anything.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneByOne;
+
+        impl<'de> Visitor<'de> for OneByOne {
+            type Value = Roots;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("roots of scopes")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Roots, A::Error> {
+                let mut roots = Roots::default();
+                while let Some(root) = seq.next_element()? {
+                    roots.0.push(root);
+                }
+                Ok(roots)
+            }
+        }
+        deserializer.deserialize_seq(OneByOne)
+    }
 }
 
 /// What one node knows of one member.

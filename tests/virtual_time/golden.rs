@@ -176,7 +176,7 @@ fn datagram(keys: &[Key]) -> Vec<u8> {
     let (mut codec, mut packet) = (Codec::keyed("haulout", keys, life), Vec::new());
     codec.begin(&mut packet, &[]);
     packet = postcard::to_extend(&identity(2), packet).expect("an identity can be written");
-    packet.extend(encoded(&Message::Roots(vec![(scope(), 7)])));
+    packet.extend(encoded(&Message::Roots([(scope(), 7)].into_iter().collect())));
     codec.seal(&mut packet, 0, Place::Datagram);
     packet
 }

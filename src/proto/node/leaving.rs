@@ -9,7 +9,7 @@ use crate::error::LeaveError;
 use crate::proto::group::ChildKey;
 use crate::proto::scope::Scope;
 use crate::proto::shared::Alarm;
-use crate::proto::wire::Message;
+use crate::proto::wire::{Message, Roots};
 use crate::proto::{Epoch, Identity, InstanceId, Output, Reply, RequestId, Rule, ScopeId, Time, Wakeup};
 
 /// How often a leaving node looks how far it is.
@@ -139,10 +139,10 @@ impl Node {
     }
 
     /// A member told its roots: once they are equal, it has everything that this node has.
-    pub(super) fn note_agreement(&mut self, from: Identity, roots: &[(ScopeId, u64)]) {
+    pub(super) fn note_agreement(&mut self, from: Identity, roots: &Roots) {
         // Roots that ride on other packets may name a few scopes only: every scope that both are in has to be equal.
         let shared = self.scopes.values().filter(|scope| scope.members.contains_key(&from.instance));
-        let is_equal = shared.map(|scope| (scope.id, scope.root())).all(|mine| roots.contains(&mine));
+        let is_equal = shared.map(|scope| (scope.id, scope.root())).all(|mine| roots.iter().any(|root| root == mine));
         if let Some((_, agreed)) = self.leaving.as_mut().and_then(|leaving| leaving.done.as_mut())
             && is_equal
         {

@@ -9,7 +9,7 @@ use crate::info::{Event, RefusalReason};
 use crate::proto::outbox::{Batch, encode, encode_sender};
 use crate::proto::packet::{DATAGRAM_BYTES_MAX, OPEN_BYTES_MAX, Packet, Place, Refused};
 use crate::proto::shared::{Alarm, Shared};
-use crate::proto::wire::{Ask, FRAME_BYTES_TARGET, Life, Message, ScopeMessage, Status, Verdict};
+use crate::proto::wire::{Ask, FRAME_BYTES_TARGET, Life, Message, ROOTS_MAX, Roots, ScopeMessage, Status, Verdict};
 use crate::proto::{Identity, InstanceId, Rule, ScopeId, Site, Wakeup};
 
 /// A member's table is asked for at most once per this time.
@@ -18,8 +18,6 @@ const TABLE_INTERVAL: Duration = Duration::from_millis(50);
 const REPLIES_BYTES_MAX: usize = 1 << 20;
 /// Answers of one member that wait for its table; further ones are left to the next attempt.
 const DEFERRED_MAX: usize = 65_536;
-/// Roots that ride on one SWIM packet: with more scopes they take turns.
-const ROOTS_MAX: usize = 4;
 /// To how many random members rumours are sent when nothing else is.
 const GOSSIP_FANOUT: usize = 3;
 /// In how many datagrams each: when many members change at once, as when a large cluster starts, one would keep the last
@@ -229,10 +227,10 @@ impl Node {
         }
     }
 
-    fn take_roots(&mut self, sender: Identity, roots: &[(ScopeId, u64)], are_last: bool) {
-        for (scope, root) in roots {
-            if let Some(scope) = self.scopes.get_mut(scope) {
-                scope.handle_root(&mut self.cx, sender, *root, are_last);
+    fn take_roots(&mut self, sender: Identity, roots: &Roots, are_last: bool) {
+        for (scope, root) in roots.iter() {
+            if let Some(scope) = self.scopes.get_mut(&scope) {
+                scope.handle_root(&mut self.cx, sender, root, are_last);
             }
         }
         self.note_agreement(sender, roots);
@@ -342,7 +340,7 @@ impl Node {
         encode_sender(packet, self.cx.membership.me());
         let count = self.scopes.len();
         let turn = (self.cx.stats.datagrams_sent as usize).checked_rem(count).unwrap_or(0);
-        let roots: Vec<_> = self
+        let roots: Roots = self
             .scopes
             .values()
             .cycle()
