@@ -27,6 +27,7 @@ mod newcomers;
 mod node;
 mod notices;
 mod outbox;
+mod pace;
 pub mod packet;
 pub mod placement;
 mod probes;

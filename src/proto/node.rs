@@ -18,6 +18,7 @@ use super::looks::Looks;
 use super::membership::{Change, Membership, Standing};
 use super::notices::Notices;
 use super::outbox::{Gossip, Outbox};
+use super::pace::Pace;
 use super::packet::{Codec, Life};
 use super::refusals::Refusals;
 use super::scope::Scope;
@@ -38,6 +39,7 @@ use crate::info::{Event, Location, MemberInfo, Which};
 
 mod believing;
 mod doubting;
+mod examining;
 mod figures;
 mod handshakes;
 mod leaving;
@@ -73,7 +75,8 @@ pub struct Node {
     opened: Vec<u8>,
     leaving: Option<Leaving>,
     has_left: bool,
-    you_are_down: VecDeque<Time>,
+    you_are_down: Pace,
+    examinations: Pace,
     refusals: Refusals,
     lives: Lives,
     looks: Looks,
@@ -167,7 +170,8 @@ impl Node {
             opened: Vec::new(),
             leaving: None,
             has_left: false,
-            you_are_down: VecDeque::new(),
+            you_are_down: Pace::default(),
+            examinations: Pace::default(),
             refusals: Refusals::default(),
             lives: Lives::new(limits.members_max),
             looks: Looks::default(),
@@ -676,11 +680,7 @@ impl Node {
     fn tell_down(&mut self, identity: Identity) {
         const PER_SECOND_MAX: usize = 20;
         let now = self.cx.now;
-        while self.you_are_down.front().is_some_and(|sent| now.since(*sent) >= Duration::from_secs(1)) {
-            self.you_are_down.pop_front();
-        }
-        if self.you_are_down.len() < PER_SECOND_MAX && identity.addr != self.cx.me().addr {
-            self.you_are_down.push_back(now);
+        if identity.addr != self.cx.me().addr && self.you_are_down.allows(now, PER_SECOND_MAX) {
             self.cx.stats.you_are_down_sent += 1;
             let bump = self.cx.membership.bump_at(identity.addr);
             self.send_alone(identity.addr, &Message::YouAreDown(identity, bump));

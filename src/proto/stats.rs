@@ -127,6 +127,8 @@ figures! {
     refused_unproven,
     /// Lives that were asked to show that they go on.
     challenges_sent,
+    /// Questions of operators' tools, which are no members, that were answered: each handshake and each datagram.
+    examinations,
     /// Packets and frames of another version of the protocol.
     refused_wire_version,
     /// What somebody said who is not an active member, or who spoke for another one.

@@ -87,6 +87,11 @@ pub enum Message {
     Challenge(u64),
     /// I live: the number of the challenge.
     Proof(u64),
+    /// From somebody who looks whether datagrams come through, and need not be a member: send this number back, in as many
+    /// bytes. Its own datagram; what follows it there is filling.
+    Examine(u64),
+    /// The answer: the number, the wall clock in milliseconds since the Unix epoch, and filling.
+    Examined(u64, u64),
 }
 
 /// The roots of scopes. So few as ride on one SWIM packet, which nearly every datagram of a node at rest is, need no
@@ -188,6 +193,8 @@ pub enum Purpose {
     Join,
     /// To stand and carry nothing: that it ends is news of either process to the other.
     Watch,
+    /// To hear whether the dialling node would be let in, and who is there. The stream ends with the answer.
+    Examine,
 }
 
 /// Who was dialled.
@@ -195,7 +202,7 @@ pub enum Purpose {
 pub struct Welcome {
     /// Its stable name.
     pub name: String,
-    /// Its table, for a join.
+    /// Its table, for a join and for who examines.
     pub table: Vec<TableEntry>,
     /// As in the Hello.
     pub nonce: StreamNonce,

@@ -86,7 +86,7 @@ proptest! {
     #[test]
     fn any_bytes_may_follow_a_greeting(frames in frames()) {
         let mut lone = Lone::new();
-        for purpose in [Purpose::Messages, Purpose::Join, Purpose::Watch] {
+        for purpose in [Purpose::Messages, Purpose::Join, Purpose::Watch, Purpose::Examine] {
             let hello = hello(purpose);
             let all: Vec<&[u8]> = [hello.as_slice()].into_iter().chain(frames.iter().map(Vec::as_slice)).collect();
             lone.dialled_with(&all);

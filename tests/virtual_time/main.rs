@@ -9,6 +9,7 @@ mod chaos;
 mod children;
 mod crashes;
 mod determinism;
+mod examining;
 mod figures;
 mod golden;
 mod hostile;

@@ -42,6 +42,7 @@ impl Node {
                 return self.admit_life(stamp);
             }
             Ok((Message::Challenge(number), _)) => self.answer_challenge(from, number),
+            Ok((Message::Examine(number), _)) => self.answer_examination(from, number, packet),
             _ => {
                 self.refuse(from, Refused::Unproven);
                 let rng = &mut self.cx.rng;

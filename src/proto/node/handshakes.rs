@@ -22,6 +22,36 @@ struct First {
     message: Message,
 }
 
+impl Hello {
+    /// Why its sender can't speak with a node of this cluster, if so.
+    pub(crate) fn misfit(&self, cluster: &str) -> Option<Refusal> {
+        if self.cluster != cluster {
+            Some(Refusal::Cluster(cluster.to_owned()))
+        } else {
+            (self.placement != placement::fingerprint()).then_some(Refusal::Placement)
+        }
+    }
+}
+
+impl Refusal {
+    /// What to do about it, for the operator of a node of cluster `mine`.
+    pub(crate) fn explain(&self, mine: &str) -> String {
+        match self {
+            Refusal::Cluster(theirs) => {
+                format!("it belongs to cluster {theirs:?}, this node is configured for {mine:?}: correct one of them")
+            }
+            Refusal::Placement => {
+                "it places children by another function: the two versions can't be mixed, deploy one of them".into()
+            }
+            Refusal::Full => "it has no room for more streams of this kind".into(),
+            Refusal::Name(name, holder) => format!(
+                "the name {name:?} belongs to the live member at {holder}: give this node another one, or wait until \
+                 that one is down"
+            ),
+        }
+    }
+}
+
 impl Node {
     pub(super) fn stream_connected(&mut self, conn: ConnId) {
         let nonce = self.stream_nonce();
@@ -127,14 +157,17 @@ impl Node {
             return self.answer_hello(conn, hello.nonce, &Message::Refuse(refusal), true);
         }
         let nonce = self.stream_nonce();
-        if self.cx.codec.is_keyed() {
+        let is_over = hello.purpose == Purpose::Examine;
+        if is_over {
+            self.cx.stats.examinations += 1;
+        } else if self.cx.codec.is_keyed() {
             self.cx.links.doubted(conn, hello.purpose, hello.nonce, nonce);
         } else {
             self.cx.links.greeted_for(conn, sender.instance, hello.purpose, &mut self.cx.stats);
         }
-        let table = if hello.purpose == Purpose::Join { self.cx.membership.table() } else { Vec::new() };
+        let table = if wants_in(hello.purpose) { self.cx.membership.table() } else { Vec::new() };
         let welcome = Welcome { name: self.cx.name.to_string(), table, nonce };
-        self.answer_hello(conn, hello.nonce, &Message::Welcome(welcome), false);
+        self.answer_hello(conn, hello.nonce, &Message::Welcome(welcome), is_over);
     }
 
     fn answer_hello(&mut self, conn: ConnId, nonce: StreamNonce, answer: &Message, is_last: bool) {
@@ -148,16 +181,16 @@ impl Node {
 
     /// Why this node has nothing to do with who dialled, if so. Changes nothing where the Hello may have been recorded.
     fn refusal_of(&mut self, from: SocketAddr, sender: Identity, hello: &Hello) -> Option<Refusal> {
-        if hello.cluster != self.cx.config.cluster {
-            self.refuse(from, Refused::OtherCluster);
-            Some(Refusal::Cluster(self.cx.config.cluster.clone()))
-        } else if hello.placement != placement::fingerprint() {
-            Some(Refusal::Placement)
+        if let Some(refusal) = hello.misfit(&self.cx.config.cluster) {
+            if matches!(refusal, Refusal::Cluster(_)) {
+                self.refuse(from, Refused::OtherCluster);
+            }
+            Some(refusal)
         } else if hello.purpose == Purpose::Watch {
             if self.cx.codec.is_keyed() { None } else { self.refusal_to_watch(sender) }
         } else {
             let taken = self.holder_of(&hello.name, sender);
-            taken.filter(|_| hello.purpose == Purpose::Join).map(|holder| Refusal::Name(hello.name.clone(), holder))
+            taken.filter(|_| wants_in(hello.purpose)).map(|holder| Refusal::Name(hello.name.clone(), holder))
         }
     }
 
@@ -216,7 +249,7 @@ impl Node {
             Ok(First { sender, message: Message::Welcome(welcome) }) => self.welcomed(conn, sender, purpose, &welcome),
             Ok(First { message: Message::Refuse(refusal), .. }) => {
                 if purpose != Purpose::Watch {
-                    self.join_refused(from, &self.explain(&refusal));
+                    self.join_refused(from, &refusal.explain(&self.cx.config.cluster));
                 }
                 self.give_up(conn, purpose);
             }
@@ -265,25 +298,13 @@ impl Node {
         }
     }
 
-    fn explain(&self, refusal: &Refusal) -> String {
-        let mine = &self.cx.config.cluster;
-        match refusal {
-            Refusal::Cluster(theirs) => {
-                format!("it belongs to cluster {theirs:?}, this node is configured for {mine:?}: correct one of them")
-            }
-            Refusal::Placement => {
-                "it places children by another function: the two versions can't be mixed, deploy one of them".into()
-            }
-            Refusal::Full => "it has no room for more streams of this kind".into(),
-            Refusal::Name(name, holder) => format!(
-                "the name {name:?} belongs to the live member at {holder}: give this node another one, or wait until \
-                 that one is down"
-            ),
-        }
-    }
-
     fn close(&mut self, conn: ConnId) {
         let ended = self.cx.links.close(conn, &mut self.cx.outputs);
         self.stream_ended(ended);
     }
+}
+
+/// Whether who dials for this has to fit in beside all members, and is told who they are.
+fn wants_in(purpose: Purpose) -> bool {
+    matches!(purpose, Purpose::Join | Purpose::Examine)
 }

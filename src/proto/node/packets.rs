@@ -73,9 +73,14 @@ impl Node {
     }
 
     pub(super) fn take_messages(&mut self, from: SocketAddr, packet: &Packet<'_>, is_stream: bool) {
-        let Some(sender) = packet.from.filter(|sender| sender.addr != self.cx.me().addr) else { return };
         let mut rest = packet.messages;
-        match postcard::take_from_bytes::<Message>(rest) {
+        let first = postcard::take_from_bytes::<Message>(rest);
+        // Of whomever, the operator of this very node too.
+        if let (Ok((Message::Examine(number), _)), false) = (&first, is_stream) {
+            return self.answer_examination(from, *number, packet);
+        }
+        let Some(sender) = packet.from.filter(|sender| sender.addr != self.cx.me().addr) else { return };
+        match first {
             // Believed of whomever: the sender may regard this node as down, and so be no member here.
             Ok((Message::YouAreDown(who, bump), _)) => {
                 let now = self.cx.now;
@@ -179,6 +184,8 @@ impl Node {
             Message::Proof(_) => {}
             Message::YouAreDown(..)
             | Message::Challenge(_)
+            | Message::Examine(_)
+            | Message::Examined(..)
             | Message::Hello(_)
             | Message::Welcome(_)
             | Message::Refuse(_)

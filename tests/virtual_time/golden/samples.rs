@@ -150,6 +150,7 @@ fn of_members() -> Vec<Sample> {
         ("Purpose::Messages", hello(Purpose::Messages)),
         ("Purpose::Join", hello(Purpose::Join)),
         ("Purpose::Watch", hello(Purpose::Watch)),
+        ("Purpose::Examine", hello(Purpose::Examine)),
         (
             "Message::Welcome",
             Message::Welcome(Welcome { name: "seal-2".into(), nonce: [8; 16], table: table(TableState::Alive) }),
@@ -187,6 +188,8 @@ fn of_members() -> Vec<Sample> {
         ("Message::Rumour", Message::Rumour(300)),
         ("Message::Challenge", Message::Challenge(300)),
         ("Message::Proof", Message::Proof(300)),
+        ("Message::Examine", Message::Examine(300)),
+        ("Message::Examined", Message::Examined(300, 1_735_689_600_000)),
     ]
 }
 
