@@ -121,6 +121,8 @@
 //!
 //! - `runtime` (default): the tokio side. Without it only the deterministic state machine is built, for the simulator.
 //! - `metrics`: every figure of a node under a stable name, for the facade of that name; see [`operations`].
+//! - `doctor`: the module `doctor` and the program `haulout-doctor`, which say whether the nodes of a configuration can reach
+//!   each other.
 //! - `simulation`: for `haulout-sim` only. It lets a simulated node leave out rules of the protocol and do what is rare.
 
 // Compiles the examples of the README with the other documentation tests.
@@ -154,6 +156,8 @@ pub use info::{
 };
 pub use key::{Key, KeyError};
 pub use proto::{Epoch, Figure, FigureKind, InstanceId, ScopeStats, Stats};
+#[cfg(feature = "doctor")]
+pub use runtime::doctor;
 #[cfg(feature = "runtime")]
 pub use runtime::{
     BoxError, Child, ChildContext, Node, NodeBuilder, ScopeBuilder, StartChild, Started, Supervisor, TerminateChild,

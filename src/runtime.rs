@@ -2,6 +2,8 @@
 
 mod clock;
 mod context;
+#[cfg(feature = "doctor")]
+pub mod doctor;
 mod driver;
 mod frames;
 mod keys;

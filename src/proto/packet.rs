@@ -235,6 +235,12 @@ impl Codec {
         !self.keys.is_empty()
     }
 
+    /// How many bytes longer [`seal`](Self::seal) makes a packet.
+    #[cfg(feature = "doctor")]
+    pub fn end_bytes(&self) -> usize {
+        if self.is_keyed() { TAG_BYTES } else { CHECKSUM_BYTES }
+    }
+
     /// Starts a packet with this SWIM part in `packet`, which is emptied first; [`seal`](Self::seal) ends it.
     pub fn begin(&self, packet: &mut Vec<u8>, swim: &[u8]) {
         packet.clear();

@@ -61,7 +61,7 @@ pub(super) async fn node(
 }
 
 /// The address that others are told; a port of 0 in it means the bound port.
-fn advertised(advertise: Option<SocketAddr>, bound: SocketAddr) -> SocketAddr {
+pub(super) fn advertised(advertise: Option<SocketAddr>, bound: SocketAddr) -> SocketAddr {
     let mut addr = advertise.unwrap_or(bound);
     if addr.port() == 0 {
         addr.set_port(bound.port());
@@ -69,7 +69,7 @@ fn advertised(advertise: Option<SocketAddr>, bound: SocketAddr) -> SocketAddr {
     addr
 }
 
-fn random<const N: usize>() -> Result<[u8; N], StartNodeError> {
+pub(super) fn random<const N: usize>() -> Result<[u8; N], StartNodeError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes)
         .map_err(|error| StartNodeError::System { what: "random numbers", source: io::Error::other(error) })?;

@@ -25,8 +25,8 @@ const ADDRS_PER_SEED: usize = 16;
 /// A seed, and its addresses or why it has none.
 #[derive(Debug)]
 pub(super) struct Resolved {
-    seed: String,
-    addrs: Result<Vec<SocketAddr>, String>,
+    pub(super) seed: String,
+    pub(super) addrs: Result<Vec<SocketAddr>, String>,
 }
 
 /// The seeds of a node.
@@ -79,7 +79,8 @@ impl Seeds {
     }
 }
 
-async fn resolve(seed: String) -> Resolved {
+/// Looks a seed up, for a few seconds at most.
+pub(super) async fn resolve(seed: String) -> Resolved {
     let addrs = match timeout(RESOLVE_TIMEOUT, lookup_host(&seed)).await {
         Ok(Ok(addrs)) => Ok(addrs.take(ADDRS_PER_SEED).collect()),
         Ok(Err(error)) => Err(error.to_string()),

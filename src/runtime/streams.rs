@@ -289,7 +289,7 @@ async fn accept(listener: TcpListener, inbox: mpsc::Sender<Inbound>) {
     }
 }
 
-async fn dial(to: SocketAddr) -> io::Result<TcpStream> {
+pub(super) async fn dial(to: SocketAddr) -> io::Result<TcpStream> {
     let stream = timeout(DIAL_TIMEOUT, TcpStream::connect(to)).await.map_err(|_| io::ErrorKind::TimedOut)??;
     // On loopback a port that nobody listens on can connect to itself, if it is chosen as the local port too.
     if stream.local_addr()? == stream.peer_addr()? {

@@ -1,8 +1,6 @@
 //! What these tests share: clusters, children that keep a journal, and waiting for conditions.
 
 use std::future::IntoFuture;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use haulout::{Config, Profile};
@@ -10,10 +8,13 @@ use tokio::time::{sleep, timeout};
 
 pub(crate) mod cluster;
 pub(crate) mod journal;
+#[path = "../ports.rs"]
+mod ports;
 pub(crate) mod process;
 
 pub(crate) use cluster::{Cluster, Member};
 pub(crate) use journal::{Act, Journal, Worker};
+pub(crate) use ports::free_addr;
 
 /// How long anything may take before a test gives up on it. Far more than it should take, for loaded machines.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -57,22 +58,6 @@ pub(crate) async fn soon<T>(what: &str, future: impl IntoFuture<Output = T>) -> 
 /// `Ok` if it holds, for [`until`].
 pub(crate) fn require(holds: bool, why: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(why()) }
-}
-
-/// A free port on loopback, below those that the system gives out by itself, so that it stays free until it is used.
-pub(crate) fn free_addr() -> SocketAddr {
-    const FIRST: u32 = 10_000;
-    const COUNT: u32 = 20_000;
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let base = std::process::id().wrapping_mul(211);
-    loop {
-        let offset = base.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
-        let port = u16::try_from(FIRST + offset).expect("the range is one of ports");
-        let addr = SocketAddr::from(([127, 0, 0, 1], port));
-        if UdpSocket::bind(addr).is_ok() && TcpListener::bind(addr).is_ok() {
-            return addr;
-        }
-    }
 }
 
 /// Shows what nodes log in the output of a test that fails.
