@@ -16,6 +16,8 @@ pub(crate) struct Pair {
     /// The other end of each stream.
     ends: BTreeMap<(usize, ConnId), ConnId>,
     packet: Vec<u8>,
+    /// How many deadlines of nodes have come.
+    pub(crate) wakeups: usize,
     /// How many datagrams and frames there were, and their bytes.
     pub(crate) datagrams: usize,
     pub(crate) frames: usize,
@@ -63,6 +65,7 @@ impl Pair {
             now,
             ends: BTreeMap::new(),
             packet: Vec::with_capacity(1_400),
+            wakeups: 0,
             datagrams: 0,
             frames: 0,
             frame_bytes: 0,
@@ -76,8 +79,9 @@ impl Pair {
             let timers = self.nodes.iter().filter_map(|node| node.poll_timeout());
             self.now = timers.map(|(at, _)| at).min().expect("a timer").max(self.now);
             assert!(self.now < end, "not within a day");
-            for node in 0..2 {
-                self.nodes[node].handle_timeout(self.now);
+            for node in &mut self.nodes {
+                self.wakeups += usize::from(node.poll_timeout().is_some_and(|(at, _)| at <= self.now));
+                node.handle_timeout(self.now);
             }
             self.carry_all();
         }

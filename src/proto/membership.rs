@@ -21,6 +21,7 @@ use super::{Identity, InstanceId, Rule, Sabotage, Stats, Time, Wakeup};
 use crate::config::{Config, Profile};
 
 mod parameters;
+mod seeking;
 mod tables;
 
 use parameters::{REMOVE_DOWN_AFTER, foca_config, suspicion_max};
@@ -42,10 +43,6 @@ const BUDDY_INTERVAL: Duration = Duration::from_millis(200);
 /// How often a node looks for members while it has none, or for seeds while none is a member: whoever starts then
 /// knows only them, and would settle apart. A third of `settle_timeout` if that is shorter.
 const LONELY_INTERVAL: Duration = Duration::from_secs(1);
-/// Never more often than this, however short `settle_timeout` is.
-const SEEK_INTERVAL_MIN: Duration = Duration::from_millis(50);
-/// How often a node with members looks after seeds that are not among them, so that parts which started apart meet.
-const SEEDS_INTERVAL: Duration = Duration::from_secs(15);
 /// At most one unasked announce per this time.
 const NUDGE_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -167,6 +164,8 @@ pub(crate) struct Membership {
     sabotage: Sabotage,
     collected: Collected,
     timers: Timers<Tick>,
+    /// foca's next turn to gossip while there is nothing to be gossiped: nobody need wake for it.
+    resting_gossip: Option<Timer<Identity>>,
     /// Every active instance.
     active: BTreeMap<InstanceId, Identity>,
     /// A sum over them, equal where the same addresses are held by the same instances.
@@ -212,6 +211,7 @@ impl Membership {
             sabotage,
             collected: Collected::default(),
             timers: Timers::default(),
+            resting_gossip: None,
             active: BTreeMap::new(),
             hash: 0,
             recent: VecDeque::new(),
@@ -389,11 +389,15 @@ impl Membership {
         }
         let known = self.known();
         self.nudge_if_meant_for_another_life(now, header.src, header.dst, stats);
-        if let foca::Message::Ack(number) = header.message {
-            self.probes.answered(now, header.src, number, stats);
-        }
+        let is_answer = match header.message {
+            foca::Message::Ack(number) => self.probes.answered(now, header.src, number, stats),
+            _ => false,
+        };
         if self.foca.handle_data(packet, &mut self.collected).is_err() {
             stats.swim_errors += 1;
+        }
+        if is_answer {
+            self.end_probe(stats);
         }
         self.newcomers.take(self.known().saturating_sub(known));
         self.after_call(now, stats);
@@ -463,6 +467,16 @@ impl Membership {
         self.after_call(now, stats);
     }
 
+    /// The direct probe was answered. foca need not wait any longer for the time to ask others, and nobody wake for it.
+    fn end_probe(&mut self, stats: &mut Stats) {
+        let waits = |tick: &Tick| matches!(tick, Tick::Swim(Timer::SendIndirectProbe { .. }));
+        if let Some(Tick::Swim(timer)) = self.timers.take_first(waits)
+            && self.foca.handle_timer(timer, &mut self.collected).is_err()
+        {
+            stats.swim_errors += 1;
+        }
+    }
+
     fn is_still_suspect(&self, id: &Identity, incarnation: u16) -> bool {
         self.foca
             .iter_membership_state()
@@ -489,67 +503,6 @@ impl Membership {
         self.timers = kept;
         self.next_seek = None;
         self.seek_at(now);
-    }
-
-    /// The seeds were resolved.
-    pub(crate) fn set_seeds(&mut self, seeds: &[SocketAddr]) {
-        let me = self.me().addr;
-        self.seeds.clear();
-        self.seeds.extend(seeds.iter().filter(|seed| **seed != me));
-    }
-
-    /// Seeds that hold no active member.
-    pub(crate) fn missing_seeds(&self) -> Vec<SocketAddr> {
-        let is_active = |seed: &SocketAddr| self.active.values().any(|member| member.addr == *seed);
-        self.seeds.iter().copied().filter(|seed| !is_active(seed)).collect()
-    }
-
-    /// Looks for members at this time, if not before.
-    fn seek_at(&mut self, at: Time) {
-        if self.next_seek.is_none_or(|next| at < next) {
-            self.next_seek = Some(at);
-            self.timers.set(at, Wakeup::Membership, Tick::Seek);
-        }
-    }
-
-    /// Goes on looking for members: at once and often while there are none, now and then for lost seeds.
-    fn seek(&mut self, now: Time, stats: &mut Stats) {
-        self.next_seek = None;
-        if self.has_left {
-            return;
-        }
-        let lonely = self.active.is_empty();
-        let has_seed = self.active.values().any(|member| self.seeds.contains(&member.addr));
-        let is_cut_off = lonely || !(self.seeds.is_empty() || has_seed);
-        // In a large cluster without a seed sixteen of the members look for one, not all of them.
-        self.wants_seeds = lonely || self.rng.next_u64() % self.active.len() as u64 <= 16;
-        if lonely {
-            let me = self.me();
-            let known: Vec<_> =
-                self.foca.iter_membership_state().map(|member| *member.id()).filter(|id| id.addr != me.addr).collect();
-            for _ in 0..2.min(known.len()) {
-                let chosen = known[(self.rng.next_u64() % known.len() as u64) as usize];
-                self.announce(chosen, stats);
-            }
-        } else if self.seeks < 8 {
-            // The first feed may have been lost or short; the periodic announce would be half a minute away.
-            if let Some(member) = self.pick() {
-                self.announce(member, stats);
-            }
-        }
-        self.seeks = self.seeks.saturating_add(1);
-        let pause = match (is_cut_off, self.seeks) {
-            (_, ..=4) => self.lonely_interval / 4,
-            (true, _) | (_, ..=8) => self.lonely_interval,
-            (false, _) => SEEDS_INTERVAL,
-        };
-        let pause = pause.max(SEEK_INTERVAL_MIN);
-        if self.sabotage.lacks(Rule::KeepSeeking) && self.seeks > 1 {
-            return;
-        }
-        let jitter = pause.mul_f64((self.rng.next_u64() % 256) as f64 / 1024.0);
-        self.seek_at(now + pause + jitter);
-        self.after_call(now, stats);
     }
 
     /// Announces this node to a member.
@@ -657,9 +610,14 @@ impl Membership {
 
     /// Takes over what foca asked for and notices who came and went.
     fn after_call(&mut self, now: Time, stats: &mut Stats) {
+        let has_news = self.foca.updates_backlog() > 0;
         let mut timers = std::mem::take(&mut self.collected.timers);
         for (after, timer) in timers.drain(..) {
             let after = match &timer {
+                Timer::PeriodicGossip(_) if !has_news => {
+                    self.resting_gossip = Some(timer);
+                    continue;
+                }
                 // Whoever is unwell probes less often, and gives more time for the answer.
                 Timer::ProbeRandomMember(_) | Timer::SendIndirectProbe { .. } => after * self.health.factor(),
                 Timer::ChangeSuspectToDown { member_id, incarnation, .. } => {
@@ -682,7 +640,10 @@ impl Membership {
         if std::mem::take(&mut self.collected.rejoined) {
             self.notice_renewal(now, stats);
         }
-        if !self.buddy_tick_set && self.foca.updates_backlog() > 0 {
+        if has_news && let Some(timer) = self.resting_gossip.take() {
+            self.timers.set(now + self.profile.gossip_interval(), Wakeup::Swim, Tick::Swim(timer));
+        }
+        if has_news && !self.buddy_tick_set {
             self.buddy_tick_set = true;
             self.timers.set(now + BUDDY_INTERVAL, Wakeup::Membership, Tick::Buddy);
         }

@@ -243,6 +243,7 @@ impl Node {
         while let Some(alarm) = self.cx.timers.pop(now) {
             self.ring(alarm);
         }
+        self.look_who_is_overdue();
         self.after_input();
     }
 
@@ -315,7 +316,8 @@ impl Node {
     /// When to call `handle_timeout`, and why.
     pub fn poll_timeout(&self) -> Option<(Time, Wakeup)> {
         let withheld = self.cx.sites.is_withholding().then_some((self.cx.now, Wakeup::Call));
-        let earliest = [withheld, self.cx.timers.next(), self.cx.membership.poll_timeout()];
+        let overdue = self.doubts.next_look().map(|at| (at, Wakeup::Membership));
+        let earliest = [withheld, self.cx.timers.next(), self.cx.membership.poll_timeout(), overdue];
         if self.has_left { None } else { earliest.into_iter().flatten().min() }
     }
 
@@ -486,7 +488,6 @@ impl Node {
             Alarm::Watch => self.choose_watchers(),
             Alarm::Look(number) => self.look_on(number),
             Alarm::Pulse => self.pulse(),
-            Alarm::Overdue => self.look_who_is_overdue(),
             Alarm::Doubt(instance) => self.ask_doubted(instance),
             Alarm::Sync => self.sync(),
             Alarm::Gossip => self.gossip(),

@@ -20,15 +20,17 @@ impl Probes {
         self.last = Some((member, number, now));
     }
 
-    /// A member answered the probe of this number. Only the last one counts: numbers come again.
-    pub(crate) fn answered(&mut self, now: Time, member: Identity, number: u8, stats: &mut Stats) {
+    /// A member answered the probe of this number; whether it was the last one, and the first answer to it. No other
+    /// counts: numbers come again.
+    pub(crate) fn answered(&mut self, now: Time, member: Identity, number: u8, stats: &mut Stats) -> bool {
         let Some((_, _, sent)) = self.last.take_if(|(probed, last, _)| *probed == member && *last == number) else {
-            return;
+            return false;
         };
         let rtt = now.since(sent);
         stats.probes_answered += 1;
         self.rtt = if self.rtt.is_zero() { rtt } else { (self.rtt * 7 + rtt) / 8 };
         self.rtt_max = self.rtt_max.max(rtt);
+        true
     }
 
     /// Fills in the gauges.

@@ -91,8 +91,6 @@ pub(crate) enum Alarm {
     Look(u64),
     /// Give a sign of life.
     Pulse,
-    /// Look whose sign of life is overdue.
-    Overdue,
     /// Ask a member again that is doubted.
     Doubt(InstanceId),
     /// A search for an unknown child is over.

@@ -18,12 +18,12 @@ use super::{ChildEvent, Dot, Epoch, Identity, InstanceId, Output, Rule, RunId, S
 use crate::child::{Restart, Spec};
 use crate::info::{Event, Outcome};
 
-/// Children that the audit looks at in one sync: see [`Scope::sync`]. At the default interval a million children are
-/// looked at in seven hours, for little beside what an idle node costs without any.
-const AUDIT_PER_SYNC: usize = 200;
+/// Children that the audit looks at in one sync: see [`Scope::sync`]. At the default interval 100,000 children are looked at
+/// in less than two hours, for little beside what an idle node costs without any.
+const AUDIT_PER_SYNC: usize = 80;
 
 /// Placement costs one score per child and member; beyond 10 members the audit looks at fewer children instead.
-const AUDIT_SCORES_PER_SYNC: usize = 2_000;
+const AUDIT_SCORES_PER_SYNC: usize = 800;
 
 /// How long others are not told that a child starts here for the first time: far longer than an `init` that does nothing
 /// takes, and far shorter than anything that depends on claims, which are hints.

@@ -134,8 +134,8 @@ const MISSED_MAX: u32 = 6;
 pub(crate) struct Doubts {
     doubts: BTreeMap<InstanceId, Doubt>,
     expected: BTreeMap<InstanceId, Expected>,
-    /// When it is looked next who is overdue.
-    pub(crate) looks_at: Option<Time>,
+    /// It is not looked before who is overdue.
+    pub(crate) looks_from: Time,
 }
 
 impl Doubts {
@@ -170,9 +170,11 @@ impl Doubts {
         }
     }
 
-    /// The next sign of life that is expected.
-    pub(crate) fn next_expected(&self) -> Option<Time> {
-        self.expected.values().filter_map(|expected| expected.by).min()
+    /// When the next sign of life is overdue, and that is looked at. Each that comes puts it off, so that nobody wakes for
+    /// what has come.
+    pub(crate) fn next_look(&self) -> Option<Time> {
+        let next = self.expected.values().filter_map(|expected| expected.by).min();
+        next.map(|next| next.max(self.looks_from))
     }
 
     /// Those whose sign of life has not come.
@@ -283,10 +285,10 @@ mod tests {
         doubts.insert(suspected());
         doubts.expect(member(1).instance, Time::ZERO, TURN);
         assert!(doubts.get(member(1).instance).is_some());
-        assert_eq!(doubts.next_expected(), Some(soon));
+        assert_eq!(doubts.next_look(), Some(soon));
         assert_eq!(doubts.take_overdue(Time::ZERO), []);
         assert_eq!(doubts.take_overdue(soon), [member(1).instance]);
-        assert_eq!(doubts.next_expected(), None);
+        assert_eq!(doubts.next_look(), None);
     }
 
     #[test]
@@ -294,7 +296,7 @@ mod tests {
         let mut doubts = Doubts::default();
         doubts.expect(member(1).instance, Time::ZERO, TURN);
         let mut missed = 0;
-        while let Some(next) = doubts.next_expected() {
+        while let Some(next) = doubts.next_look() {
             assert_eq!(doubts.take_overdue(next), [member(1).instance]);
             doubts.expect_again(member(1).instance, next);
             missed += 1;

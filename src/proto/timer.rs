@@ -18,7 +18,7 @@ impl<T> Default for Timers<T> {
 }
 
 impl<T> Timers<T> {
-    /// Sets a timer. There is no way to cancel one: whoever is woken looks whether there is still something to do.
+    /// Sets a timer. Few are ever taken back: whoever is woken looks whether there is still something to do.
     pub(crate) fn set(&mut self, at: Time, reason: Wakeup, what: T) {
         self.inserted += 1;
         self.queue.insert((at, reason, self.inserted), what);
@@ -27,6 +27,12 @@ impl<T> Timers<T> {
     /// The first deadline and its reason.
     pub(crate) fn next(&self) -> Option<(Time, Wakeup)> {
         self.queue.first_key_value().map(|(&(at, reason, _), _)| (at, reason))
+    }
+
+    /// The first timer for which this holds, due or not. Looks at all that are due before it.
+    pub(crate) fn take_first(&mut self, holds: impl Fn(&T) -> bool) -> Option<T> {
+        let at = self.queue.iter().find(|(_, what)| holds(what)).map(|(at, _)| *at)?;
+        self.queue.remove(&at)
     }
 
     /// The next timer that is due.

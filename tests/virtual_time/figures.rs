@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use haulout::ScopeStats;
 use haulout::proto::Stats;
+use haulout::{ScopeStats, Security};
 use haulout_sim::measures::orphans;
 use haulout_sim::{Cluster, NodeIdx, Plan, Range};
 
+use crate::pair::Pair;
 use crate::support::*;
 
 fn measured(cluster: &Cluster, node: NodeIdx) -> Stats {
@@ -43,6 +44,22 @@ fn gauges_show_how_a_node_stands() {
     cluster.expect(secs(5), "it is suspected", |cluster| measured(cluster, A).members_suspected == 1);
     cluster.run_for(secs(10));
     assert_eq!((measured(&cluster, A).members_alive, measured(&cluster, A).members_remembered_down), (1, 1));
+}
+
+/// Goal: a node at rest wakes only to say something. Method: two nodes that have told each other everything, for a minute.
+/// Each gives two signs of life and sends one probe a second; besides, there are a few slow turns.
+#[test]
+fn a_node_at_rest_wakes_only_to_say_something() {
+    let mut pair = Pair::with_security(Security::default());
+    pair.run_until(|pair| pair.nodes.iter().all(|node| node.is_quiet() && node.active().len() == 1));
+    let mut wakeups_in_a_minute = || {
+        let (before, until) = (pair.wakeups, pair.now + secs(60));
+        pair.run_until(|pair| pair.now >= until);
+        pair.wakeups - before
+    };
+    wakeups_in_a_minute();
+    let wakeups = wakeups_in_a_minute();
+    assert!((2 * 180..2 * 240).contains(&wakeups), "{wakeups}");
 }
 
 /// Goal: orphan-seconds are those that a node can know: from when it knows that nobody runs a child until it runs.

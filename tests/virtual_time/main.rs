@@ -19,6 +19,8 @@ mod lone;
 mod membership;
 mod moves;
 mod network;
+#[path = "../../benches/pair/mod.rs"]
+mod pair;
 mod pauses;
 mod placement;
 mod processes;

@@ -43,33 +43,22 @@ impl Node {
         let grace = self.question_period() * GRACE * self.cx.membership.health().factor();
         let within = Duration::from_millis(millis.into()).min(EXPECTED_WITHIN_MAX);
         self.doubts.expect(from.instance, self.cx.now, within + grace);
-        self.expect_the_next();
     }
 
     fn question_period(&self) -> Duration {
         self.cx.config.profile.question_period()
     }
 
-    /// Wakes this node when the next sign of life is overdue.
-    fn expect_the_next(&mut self) {
-        let Some(next) = self.doubts.next_expected() else { return };
-        if self.doubts.looks_at.is_none_or(|at| next < at) {
-            self.doubts.looks_at = Some(next);
-            self.cx.set_timer(next.since(self.cx.now), Wakeup::Membership, Alarm::Overdue);
-        }
-    }
-
     pub(super) fn look_who_is_overdue(&mut self) {
-        let Some(at) = self.doubts.looks_at.filter(|at| *at <= self.cx.now) else { return };
-        self.doubts.looks_at = None;
-        if self.cx.now.since(at) > self.question_period() * LATE_AFTER {
+        let now = self.cx.now;
+        let Some(at) = self.doubts.next_look().filter(|at| *at <= now) else { return };
+        if now.since(at) > self.question_period() * LATE_AFTER {
             // Held up itself: first let it hear what has come meanwhile.
             self.note_lateness();
-            let later = self.question_period();
-            self.doubts.looks_at = Some(self.cx.now + later);
-            return self.cx.set_timer(later, Wakeup::Membership, Alarm::Overdue);
+            self.doubts.looks_from = now + self.question_period();
+            return;
         }
-        for instance in self.doubts.take_overdue(self.cx.now) {
+        for instance in self.doubts.take_overdue(now) {
             let Some(member) = self.cx.membership.identity_of(instance) else { continue };
             if self.doubts.get(instance).is_none() {
                 self.cx.stats.pulses_missed += 1;
@@ -79,7 +68,6 @@ impl Node {
                 self.send_alone(member.addr, &Message::Probe(number));
             }
         }
-        self.expect_the_next();
     }
 
     fn note_lateness(&mut self) {
@@ -99,7 +87,6 @@ impl Node {
         if self.doubts.get(from.instance).filter(is_it).is_some() {
             self.doubts.remove(from.instance);
             self.doubts.expect_again(from.instance, self.cx.now);
-            self.expect_the_next();
         }
     }
 
@@ -276,7 +263,6 @@ impl Node {
             Some((incarnation, true)) => drop(self.join_suspicion(member, incarnation)),
             _ => self.doubts.expect_again(member.instance, self.cx.now),
         }
-        self.expect_the_next();
         true
     }
 
