@@ -13,7 +13,7 @@ use haulout::proto::placement::{Candidate, beats, owner};
 use haulout::proto::wire::{Message, ScopeMessage};
 use haulout::proto::{Dot, InstanceId, Sabotage};
 use haulout::{ChildId, ChildSpec, Key, Security, Spec};
-use pair::Pair;
+use pair::{Pair, addr};
 
 fn main() {
     let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
@@ -35,6 +35,10 @@ fn main() {
         "seal-1400" => seal(times, 1_400),
         "open-100" => open(times, 100),
         "open-1400" => open(times, 1_400),
+        "refuse-noise" => refuse(times, |packet, _| packet[0] = 0),
+        "refuse-repeated" => refuse(times, |_, _| {}),
+        "refuse-unknown" => refuse(times, |packet, number| name_life(packet, number)),
+        "refuse-forged" => refuse(times, |packet, number| name_counter(packet, number)),
         other => panic!("there is no case {other}"),
     }
 }
@@ -154,4 +158,28 @@ fn open(times: usize, bytes: usize) {
         let read = codec.open(black_box(&packet), Place::Datagram, &mut opened);
         assert!(matches!(black_box(read), Err(Refused::Malformed)), "it was opened");
     }
+}
+
+/// Two nodes with a key, one of which gets a datagram again and again that it has had, each time changed in its way.
+fn refuse(times: usize, change: impl Fn(&mut Vec<u8>, u64)) {
+    let mut pair = Pair::with_security(Security::Keyring { keys: vec![KEY], file: None, env: None });
+    pair.run_until(|pair| pair.nodes.iter().all(|node| node.is_quiet() && node.active().len() == 1));
+    let (receiver, now) = (pair.receiver, pair.now);
+    let mut packet = pair.packet.clone();
+    let believed = pair.nodes[receiver].stats().swim_packets_received;
+    for number in 0..times {
+        change(&mut packet, number as u64);
+        pair.nodes[receiver].handle_datagram(now, addr(1 - receiver), black_box(&packet));
+    }
+    assert_eq!(pair.nodes[receiver].stats().swim_packets_received, believed, "nothing may be believed");
+}
+
+/// A life that nobody knows: its instance is the first part of the nonce, which follows the eleven bytes that are alike in all.
+fn name_life(packet: &mut [u8], number: u64) {
+    packet[11..19].copy_from_slice(&(u64::MAX - number).to_be_bytes());
+}
+
+/// A packet that this life has not sent yet: the last part of the nonce counts.
+fn name_counter(packet: &mut [u8], number: u64) {
+    packet[27..35].copy_from_slice(&(u64::MAX - number).to_be_bytes());
 }

@@ -66,6 +66,11 @@ pub struct Config {
     /// The longest pause of a child that fails too often. Default: 1 min.
     #[serde(with = "duration_text")]
     pub backoff_max: Duration,
+    /// Whether a datagram has to come from the address that its sender advertises, and a stream from its host; what does not
+    /// is refused. Say yes where the network keeps hosts from sending in each other's names: who has a key and speaks for
+    /// another member, or repeats what it said, then has to be where that one is. Default: false, because behind NAT, and on
+    /// hosts with several addresses, honest packets come from others.
+    pub check_source: bool,
     /// How packets are protected. Default: not at all, which is accepted on loopback only.
     pub security: Security,
     /// Bounds of tables and queues.
@@ -88,6 +93,7 @@ impl Default for Config {
             leave_timeout: Duration::from_secs(10),
             backoff_min: Duration::from_millis(500),
             backoff_max: Duration::from_secs(60),
+            check_source: false,
             security: Security::default(),
             limits: Limits::default(),
         }
@@ -171,6 +177,11 @@ pub struct Limits {
     /// Bytes queued for one stream; past that it is closed and the rest left to anti-entropy. Default: 256 MiB, the
     /// records of a million children.
     pub stream_backlog_bytes_max: usize,
+    /// Bytes of datagrams that the kernel keeps until they are read, and as many that wait to be sent, 64 KiB to 1 GiB. It may
+    /// grant less: the log and `datagram_buffer_bytes` of `Node::stats` say how much it is. Default: 4 MiB, a few thousand
+    /// packets, which a node finds that has stalled for a second in a cluster of a thousand; what finds no room is lost and
+    /// repaired later.
+    pub datagram_buffer_bytes: usize,
     /// Calls that wait for the node to settle. Default: 1 million.
     pub waiting_calls_max: usize,
     /// Children that this node starts at once, or has others stop for it: as many `init`s run, or gaps of moves are open,
@@ -187,6 +198,7 @@ impl Default for Limits {
             children_max: 4_000_000,
             streams_max: 1_024,
             stream_backlog_bytes_max: 256 << 20,
+            datagram_buffer_bytes: 4 << 20,
             waiting_calls_max: 1_000_000,
             starting_max: 256,
         }
@@ -237,6 +249,11 @@ impl Config {
         ] {
             require((1..=max).contains(&value), format!("limits.{field} is {value}, set it to 1 to {max}"));
         }
+        let (bytes, min, max) = (limits.datagram_buffer_bytes, 64 << 10, 1 << 30);
+        require(
+            (min..=max).contains(&bytes),
+            format!("limits.datagram_buffer_bytes is {bytes}, set it to {min} to {max}"),
+        );
         if reasons.is_empty() { Ok(()) } else { Err(ConfigError { reasons }) }
     }
 

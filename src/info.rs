@@ -200,10 +200,16 @@ pub enum RefusalReason {
     Replayed,
     /// Nobody knows that its sender lives.
     Unproven,
+    /// It did not come from where its sender says that it is.
+    Source,
+    /// Its source sends too much of which nothing is known.
+    Rate,
     /// Streams are opened on which nothing is said; the oldest made room.
     HalfOpenStreams,
     /// As many streams are open as may be.
     StreamsFull,
+    /// One member has more streams open than it may; the oldest made room.
+    PeerStreams,
 }
 
 impl fmt::Display for RefusalReason {
@@ -219,8 +225,11 @@ impl fmt::Display for RefusalReason {
             RefusalReason::Forged => "it is not sealed with the key that it names",
             RefusalReason::Replayed => "it came before",
             RefusalReason::Unproven => "its sender has not shown that it lives",
+            RefusalReason::Source => "it does not come from its sender's address",
+            RefusalReason::Rate => "its source sends too much that names no known sender",
             RefusalReason::HalfOpenStreams => "too many streams are opened on which nothing is said",
             RefusalReason::StreamsFull => "as many streams are open as may be",
+            RefusalReason::PeerStreams => "one member opens more streams than it may",
         })
     }
 }

@@ -8,6 +8,7 @@
 //! Public for the simulator and the benchmarks; no part of the crate's stable interface.
 #![doc(hidden)]
 
+mod allowance;
 mod budget;
 mod few;
 pub mod group;
@@ -23,7 +24,6 @@ mod lives;
 mod looks;
 mod membership;
 mod named;
-mod newcomers;
 mod node;
 mod notices;
 pub(crate) mod outbox;
@@ -37,6 +37,7 @@ mod sabotage;
 mod scope;
 mod shared;
 mod sites;
+mod sources;
 mod stats;
 mod supervision;
 mod suspicion;

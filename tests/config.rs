@@ -28,6 +28,7 @@ fn a_full_file_is_read_and_written_back_unchanged() {
         leave_timeout = "8s"
         backoff_min = "1s"
         backoff_max = "5m"
+        check_source = true
 
         [security]
         mode = "plaintext"
@@ -35,6 +36,7 @@ fn a_full_file_is_read_and_written_back_unchanged() {
 
         [limits]
         streams_max = 64
+        datagram_buffer_bytes = 1_048_576
     "#;
     let config: Config = toml::from_str(text).unwrap();
     config.check().unwrap();
@@ -44,7 +46,8 @@ fn a_full_file_is_read_and_written_back_unchanged() {
     assert_eq!(config.confirm_timeout, Some(Duration::from_millis(1_200)));
     assert_eq!(config.start_timeout, Duration::from_secs(90));
     assert_eq!(config.security, Security::Plaintext { allow_beyond_loopback: true });
-    assert_eq!(config.limits.streams_max, 64);
+    assert!(config.check_source);
+    assert_eq!((config.limits.streams_max, config.limits.datagram_buffer_bytes), (64, 1 << 20));
     let written = toml::to_string(&config).unwrap();
     assert!(written.contains("sync_interval = \"250ms\""), "{written}");
     assert_eq!(toml::from_str::<Config>(&written).unwrap(), config);
@@ -86,12 +89,14 @@ fn every_wrong_field_is_named_at_once() {
         backoff_min: Duration::ZERO,
         backoff_max: Duration::from_secs(1_000_000),
         security: Security::default(),
+        check_source: false,
         limits: haulout::Limits {
             scopes_max: 0,
             members_max: 0,
             children_max: 0,
             streams_max: 0,
             stream_backlog_bytes_max: 0,
+            datagram_buffer_bytes: 0,
             waiting_calls_max: 0,
             starting_max: 0,
         },
@@ -118,6 +123,7 @@ fn every_wrong_field_is_named_at_once() {
         "limits.streams_max is 0",
         "limits.stream_backlog_bytes_max is 0",
         "limits.waiting_calls_max is 0",
+        "limits.datagram_buffer_bytes is 0",
         "limits.starting_max is 0",
     ];
     let error = config.check().unwrap_err();

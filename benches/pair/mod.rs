@@ -15,7 +15,9 @@ pub(crate) struct Pair {
     pub(crate) now: Time,
     /// The other end of each stream.
     ends: BTreeMap<(usize, ConnId), ConnId>,
-    packet: Vec<u8>,
+    /// The datagram that was carried last, and to whom.
+    pub(crate) packet: Vec<u8>,
+    pub(crate) receiver: usize,
     /// How many deadlines of nodes have come.
     pub(crate) wakeups: usize,
     /// How many datagrams and frames there were, and their bytes.
@@ -65,6 +67,7 @@ impl Pair {
             now,
             ends: BTreeMap::new(),
             packet: Vec::with_capacity(1_400),
+            receiver: 0,
             wakeups: 0,
             datagrams: 0,
             frames: 0,
@@ -99,6 +102,7 @@ impl Pair {
             self.packet.clear();
             self.packet.extend_from_slice(transmit.bytes);
             self.nodes[to].handle_datagram(now, addr(from), &self.packet);
+            self.receiver = to;
             self.datagrams += 1;
             any = true;
         }

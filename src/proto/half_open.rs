@@ -4,10 +4,11 @@
 //! waited longest: a member says its Hello at once, so one that has said nothing for a while is none. Refusing the newest
 //! instead would let somebody who opens streams and says nothing keep every member out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use super::ConnId;
+use super::sources::host_of;
 
 /// Half-open streams, at most. Members that dial at once when a large cluster starts need fewer: each handshake takes a round
 /// trip, and a place is free again when it is over.
@@ -21,36 +22,36 @@ const HALF_OPEN_PER_HOST_MAX: usize = HALF_OPEN_MAX / 4;
 pub(crate) struct HalfOpen {
     /// In the order in which they came.
     hosts: BTreeMap<ConnId, IpAddr>,
+    /// The same for each host.
+    by_host: BTreeMap<IpAddr, BTreeSet<ConnId>>,
 }
 
 impl HalfOpen {
     /// Somebody opened a stream; the one that has to make room for it.
     pub(crate) fn insert(&mut self, conn: ConnId, from: SocketAddr) -> Option<ConnId> {
         let host = host_of(from);
-        let mut of_host = self.hosts.iter().filter(|(_, other)| **other == host).map(|(&conn, _)| conn);
-        let oldest_of_host = of_host.next().filter(|_| of_host.count() + 1 >= HALF_OPEN_PER_HOST_MAX);
+        let of_host = self.by_host.entry(host).or_default();
+        let oldest_of_host = of_host.first().copied().filter(|_| of_host.len() >= HALF_OPEN_PER_HOST_MAX);
         let oldest = || self.hosts.first_key_value().map(|(&conn, _)| conn);
         let evicted = oldest_of_host.or_else(|| oldest().filter(|_| self.hosts.len() >= HALF_OPEN_MAX));
+        of_host.insert(conn);
         self.hosts.insert(conn, host);
         evicted
     }
 
     /// A stream is open, or gone.
     pub(crate) fn remove(&mut self, conn: ConnId) {
-        self.hosts.remove(&conn);
+        let Some(host) = self.hosts.remove(&conn) else { return };
+        if let Some(of_host) = self.by_host.get_mut(&host) {
+            of_host.remove(&conn);
+            if of_host.is_empty() {
+                self.by_host.remove(&host);
+            }
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.hosts.len()
-    }
-}
-
-/// Of IPv6 the network: whoever has one has all of its addresses.
-fn host_of(addr: SocketAddr) -> IpAddr {
-    const NETWORK_BITS: u128 = !0 << 64;
-    match addr.ip().to_canonical() {
-        IpAddr::V4(ip) => ip.into(),
-        IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() & NETWORK_BITS).into()),
     }
 }
 
@@ -85,13 +86,5 @@ mod tests {
             evicted.into_iter().for_each(|evicted| half_open.remove(evicted));
         }
         assert_eq!(half_open.len(), 1 + HALF_OPEN_PER_HOST_MAX);
-    }
-
-    #[test]
-    fn a_network_of_ipv6_is_one_host() {
-        let of = |text: &str| host_of(text.parse().unwrap());
-        assert_eq!(of("[2001:db8:0:1::1]:1"), of("[2001:db8:0:1:ffff::2]:2"));
-        assert_ne!(of("[2001:db8:0:1::1]:1"), of("[2001:db8:0:2::1]:1"));
-        assert_eq!(of("[::ffff:10.0.0.1]:1"), of("10.0.0.1:2"));
     }
 }

@@ -41,7 +41,14 @@ impl Hint {
             // Two keys may have one name.
             Refused::UnknownKey | Refused::Forged => Reason::UnknownKey,
             Refused::OtherCluster => Reason::OtherCluster,
-            Refused::Malformed | Refused::Corrupt | Refused::Replayed | Refused::Unproven => return None,
+            Refused::Malformed
+            | Refused::Corrupt
+            | Refused::Replayed
+            | Refused::Unproven
+            | Refused::Source
+            | Refused::Rate => {
+                return None;
+            }
         };
         Some(Hint { reason, versions: [WIRE_VERSION_MIN, WIRE_VERSION] })
     }

@@ -25,6 +25,9 @@ pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Standing streams that are accepted, at most: each member chooses a few watchers at random, so that hardly any node of a
 /// large cluster is chosen by more than four times as many. Of few streams, a quarter.
 pub(crate) const WATCHES_MAX: usize = 64;
+/// Streams that one instance may have opened to carry messages. It needs one, and has two for a while where the end of an
+/// earlier one was not heard: more come from somebody who wants to take all places.
+pub(crate) const STREAMS_PER_PEER_MAX: usize = 8;
 
 /// How far a stream is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,6 +158,8 @@ pub(crate) struct Links {
     /// The stream to use for an instance.
     by_peer: BTreeMap<InstanceId, ConnId>,
     half_open: HalfOpen,
+    /// How many of the streams were accepted.
+    accepted: usize,
     dialled: u64,
     accepted_max: usize,
     backlog_bytes_max: usize,
@@ -166,6 +171,7 @@ impl Links {
             links: BTreeMap::new(),
             by_peer: BTreeMap::new(),
             half_open: HalfOpen::default(),
+            accepted: 0,
             dialled: 0,
             accepted_max,
             backlog_bytes_max,
@@ -293,14 +299,14 @@ impl Links {
         out: &mut VecDeque<Output>,
         stats: &mut Stats,
     ) -> Option<RefusalReason> {
-        let accepted = self.links.range(ConnId::accepted(0)..).count();
-        if accepted - self.half_open.len() >= self.accepted_max {
+        if self.accepted - self.half_open.len() >= self.accepted_max {
             stats.streams_refused += 1;
             out.push_back(Output::Close { conn });
             return Some(RefusalReason::StreamsFull);
         }
         let evicted = self.half_open.insert(conn, from);
         self.links.insert(conn, Link::new(Stage::Expecting, from, None, Purpose::Messages, now));
+        self.accepted += 1;
         self.close(evicted?, out);
         stats.half_open_evicted += 1;
         Some(RefusalReason::HalfOpenStreams)
@@ -423,6 +429,7 @@ impl Links {
     /// A stream is gone; whose it was, and what for.
     pub(crate) fn closed(&mut self, conn: ConnId) -> Option<Ended> {
         let link = self.links.remove(&conn)?;
+        self.accepted -= usize::from(conn.is_accepted());
         self.half_open.remove(conn);
         let peer = link.peer?;
         if self.by_peer.get(&peer) == Some(&conn) {
@@ -451,6 +458,16 @@ impl Links {
         for conn in replaced.map(|(&conn, _)| conn).collect::<Vec<_>>() {
             self.close(conn, out);
         }
+    }
+
+    /// Of the streams that an instance has opened to carry messages the one that has been unused for longest, where they are
+    /// too many.
+    pub(crate) fn crowded_out(&self, peer: InstanceId) -> Option<ConnId> {
+        let carries = |link: &Link| link.stage == Stage::Open && link.purpose != Purpose::Watch;
+        let accepted = self.links.range(ConnId::accepted(0)..);
+        let of_peer = accepted.filter(|(_, link)| link.peer == Some(peer) && carries(link));
+        let has_too_many = of_peer.clone().count() > STREAMS_PER_PEER_MAX;
+        of_peer.min_by_key(|(conn, link)| (link.used, **conn)).map(|(&conn, _)| conn).filter(|_| has_too_many)
     }
 
     /// Closes every stream of an instance: it is gone, or takes nothing any more.
@@ -489,8 +506,7 @@ impl Links {
     /// How many accepted streams are open and how many half-open, and how many bytes wait on the fullest of all.
     pub(crate) fn sizes(&self) -> (usize, usize, usize) {
         let half_open = self.half_open.len();
-        let accepted = self.links.keys().filter(|conn| **conn >= ConnId::accepted(0)).count();
-        (accepted - half_open, half_open, self.links.values().map(|link| link.queued_bytes).max().unwrap_or(0))
+        (self.accepted - half_open, half_open, self.links.values().map(|link| link.queued_bytes).max().unwrap_or(0))
     }
 
     /// How many streams were accepted, and how many bytes wait for streams that are not open yet.

@@ -43,19 +43,28 @@ impl Window {
 
     /// Notes a packet; `false` if it came before or is too old to know.
     fn enter(&mut self, counter: u64) -> bool {
-        let word = |counter: u64| (counter / 64 % WORDS as u64) as usize;
+        let is_new = self.is_new(counter);
         if counter > self.top {
             let skipped = (counter / 64 - self.top / 64).min(WORDS as u64);
-            (0..skipped).for_each(|back| self.seen[word(counter - back * 64)] = 0);
+            (0..skipped).for_each(|back| self.seen[word_of(counter - back * 64)] = 0);
             self.top = counter;
-        } else if self.top - counter >= WINDOW {
-            return false;
         }
-        let (word, bit) = (&mut self.seen[word(counter)], 1 << (counter % 64));
-        let is_new = *word & bit == 0;
-        *word |= bit;
+        if is_new {
+            self.seen[word_of(counter)] |= 1 << (counter % 64);
+        }
         is_new
     }
+
+    fn is_new(&self, counter: u64) -> bool {
+        match self.top.checked_sub(counter) {
+            None => true,
+            Some(back) => back < WINDOW && self.seen[word_of(counter)] & (1 << (counter % 64)) == 0,
+        }
+    }
+}
+
+fn word_of(counter: u64) -> usize {
+    (counter / 64 % WORDS as u64) as usize
 }
 
 #[derive(Debug)]
@@ -95,24 +104,23 @@ impl Lives {
         Lives { known: BTreeMap::new(), challenges: BTreeMap::new(), known_max }
     }
 
-    /// Takes note of a packet. `is_vouched_for`: whether its instance is an active member.
-    pub(crate) fn enter(&mut self, stamp: Stamp, is_vouched_for: bool) -> Credit {
-        match self.known.get_mut(&stamp.life.instance) {
-            Some(known) if known.salt == stamp.life.salt => {
-                if known.window.enter(stamp.counter) {
-                    Credit::Believed
-                } else {
-                    Credit::Replayed
-                }
-            }
-            None if is_vouched_for => {
-                if self.admit(stamp) {
-                    Credit::Believed
-                } else {
-                    Credit::Unproven
-                }
-            }
+    /// What is to be made of a packet, if it is of whom it names. `is_vouched_for`: whether its instance is an active member.
+    pub(crate) fn credit(&self, stamp: Stamp, is_vouched_for: bool) -> Credit {
+        match self.known.get(&stamp.life.instance) {
+            Some(known) if known.salt == stamp.life.salt => match known.window.is_new(stamp.counter) {
+                true => Credit::Believed,
+                false => Credit::Replayed,
+            },
+            None if is_vouched_for => Credit::Believed,
             Some(_) | None => Credit::Unproven,
+        }
+    }
+
+    /// The same of a packet that is, which is noted.
+    pub(crate) fn enter(&mut self, stamp: Stamp, is_vouched_for: bool) -> Credit {
+        match self.credit(stamp, is_vouched_for) {
+            Credit::Believed if !self.admit(stamp) => Credit::Unproven,
+            credit => credit,
         }
     }
 

@@ -11,9 +11,9 @@ use chacha20::ChaCha8Rng;
 use foca::{Foca, Member, Notification, PostcardCodec, State, Timer};
 use rand_core::{Rng, SeedableRng};
 
+use super::allowance::Allowance;
 use super::hash::fmix64;
 use super::health::Health;
-use super::newcomers::Newcomers;
 use super::probes::Probes;
 use super::timer::Timers;
 use super::wire::TableEntry;
@@ -160,7 +160,7 @@ pub(crate) struct Membership {
     rng: ChaCha8Rng,
     profile: Profile,
     members_max: usize,
-    newcomers: Newcomers,
+    newcomers: Allowance,
     sabotage: Sabotage,
     collected: Collected,
     timers: Timers<Tick>,
@@ -207,7 +207,7 @@ impl Membership {
             rng,
             profile,
             members_max,
-            newcomers: Newcomers::new(now),
+            newcomers: tables::newcomers(now),
             sabotage,
             collected: Collected::default(),
             timers: Timers::default(),

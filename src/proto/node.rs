@@ -24,6 +24,7 @@ use super::refusals::Refusals;
 use super::scope::Scope;
 use super::shared::{Alarm, RTT_GUESS, Shared};
 use super::sites::Sites;
+use super::sources::Sources;
 use super::suspicion::Doubts;
 use super::timer::Timers;
 use super::transmits::Transmits;
@@ -79,6 +80,7 @@ pub struct Node {
     examinations: Pace,
     refusals: Refusals,
     lives: Lives,
+    sources: Sources,
     looks: Looks,
     choice: Choice,
     doubts: Doubts,
@@ -174,6 +176,7 @@ impl Node {
             examinations: Pace::default(),
             refusals: Refusals::default(),
             lives: Lives::new(limits.members_max),
+            sources: Sources::new(birth.instance, now),
             looks: Looks::default(),
             choice: Choice::default(),
             doubts: Doubts::default(),

@@ -179,6 +179,10 @@ pub enum Refused {
     Replayed,
     /// It is of a life that no member knows and that has not shown that it goes on.
     Unproven,
+    /// It does not come from where its sender says that it is.
+    Source,
+    /// It names a life of which nothing is known, and its source sends too many of these.
+    Rate,
 }
 
 /// A key in use.
@@ -278,6 +282,20 @@ impl Codec {
         }
     }
 
+    /// Who sealed a datagram, by its own account: nobody has looked at its tag. `None` in plaintext.
+    ///
+    /// # Errors
+    /// Why it is refused without that.
+    pub fn look_at(&self, datagram: &[u8]) -> Result<Option<Stamp>, Refused> {
+        if datagram.len() > DATAGRAM_BYTES_MAX {
+            return Err(Refused::Malformed);
+        }
+        match self.is_sealed(datagram)? {
+            true => Ok(Some(self.take_apart(self.cluster, datagram)?.stamp())),
+            false => Ok(None),
+        }
+    }
+
     /// Takes a packet apart that came at this place. What was sealed is opened into `scratch`.
     ///
     /// # Errors
@@ -307,41 +325,73 @@ impl Codec {
         place: Place,
         scratch: &'a mut Vec<u8>,
     ) -> Result<Packet<'a>, Refused> {
-        // What another version may lay out differently is told apart before anything else is looked at.
+        match self.is_sealed(packet)? {
+            true => self.open_sealed(&self.take_apart(cluster, packet)?, place, scratch),
+            false => open_plaintext(cluster, packet),
+        }
+    }
+
+    /// What another version may lay out differently is told apart before anything else is looked at.
+    fn is_sealed(&self, packet: &[u8]) -> Result<bool, Refused> {
         match packet {
             [MAGIC, WIRE_VERSION, PLAINTEXT, ..] if self.is_keyed() => Err(Refused::Plaintext),
-            [MAGIC, WIRE_VERSION, PLAINTEXT, ..] => open_plaintext(cluster, packet),
+            [MAGIC, WIRE_VERSION, PLAINTEXT, ..] => Ok(false),
             [MAGIC, WIRE_VERSION, _, ..] if !self.is_keyed() => Err(Refused::Sealed),
-            [MAGIC, WIRE_VERSION, ..] => self.open_sealed(cluster, packet, place, scratch),
+            [MAGIC, WIRE_VERSION, ..] => Ok(true),
             [MAGIC, version, ..] => Err(Refused::WireVersion(*version)),
             _ => Err(Refused::Malformed),
         }
     }
 
+    fn take_apart<'a>(&self, cluster: [u8; 8], packet: &'a [u8]) -> Result<Sealed<'a>, Refused> {
+        let sealed = Sealed::split(packet).ok_or(Refused::Malformed)?;
+        if sealed.head[3..CLEAR_BYTES] != cluster {
+            return Err(Refused::OtherCluster);
+        }
+        let is_known = self.keys.iter().any(|key| key.name == sealed.head[2]);
+        if is_known { Ok(sealed) } else { Err(Refused::UnknownKey) }
+    }
+
     fn open_sealed<'a>(
         &self,
-        cluster: [u8; 8],
-        packet: &[u8],
+        packet: &Sealed<'_>,
         place: Place,
         scratch: &'a mut Vec<u8>,
     ) -> Result<Packet<'a>, Refused> {
-        let (head, rest) = packet.split_first_chunk::<{ CLEAR_BYTES + NONCE_BYTES }>().ok_or(Refused::Malformed)?;
-        let (sealed, tag) = rest.split_last_chunk::<TAG_BYTES>().ok_or(Refused::Malformed)?;
-        if head[3..CLEAR_BYTES] != cluster {
-            return Err(Refused::OtherCluster);
-        }
-        let nonce: [u8; NONCE_BYTES] = std::array::from_fn(|n| head[CLEAR_BYTES + n]);
-        let associated = associated(head, place);
-        scratch.resize(sealed.len(), 0);
-        let mut refused = Refused::UnknownKey;
+        let Sealed { head, body, tag } = *packet;
+        let (nonce, associated) = (packet.nonce(), associated(head, place));
+        scratch.resize(body.len(), 0);
         for key in self.keys.iter().filter(|key| key.name == head[2]) {
-            refused = Refused::Forged;
-            let Ok(buffer) = InOutBuf::new(sealed, &mut scratch[..]) else { break };
+            let Ok(buffer) = InOutBuf::new(body, &mut scratch[..]) else { break };
             if key.cipher.decrypt_inout_detached(&nonce.into(), &associated, buffer, &(*tag).into()).is_ok() {
-                return Packet::parse(scratch, Some(Stamp::from_nonce(&nonce)));
+                return Packet::parse(scratch, Some(packet.stamp()));
             }
         }
-        Err(refused)
+        Err(Refused::Forged)
+    }
+}
+
+/// The parts of a sealed packet, none of which is believed yet.
+struct Sealed<'a> {
+    /// What is in the clear.
+    head: &'a [u8; CLEAR_BYTES + NONCE_BYTES],
+    body: &'a [u8],
+    tag: &'a [u8; TAG_BYTES],
+}
+
+impl<'a> Sealed<'a> {
+    fn split(packet: &'a [u8]) -> Option<Self> {
+        let (head, rest) = packet.split_first_chunk()?;
+        let (body, tag) = rest.split_last_chunk()?;
+        Some(Sealed { head, body, tag })
+    }
+
+    fn nonce(&self) -> [u8; NONCE_BYTES] {
+        std::array::from_fn(|n| self.head[CLEAR_BYTES + n])
+    }
+
+    fn stamp(&self) -> Stamp {
+        Stamp::from_nonce(&self.nonce())
     }
 }
 
@@ -355,15 +405,13 @@ impl Codec {
         let Some(key) = packet.get(2).and_then(|name| self.keys.iter().find(|key| key.name == *name)) else {
             return self.open(packet, Place::Datagram, scratch);
         };
-        let (head, rest) = packet.split_first_chunk::<{ CLEAR_BYTES + NONCE_BYTES }>().ok_or(Refused::Malformed)?;
-        let (sealed, _) = rest.split_last_chunk::<TAG_BYTES>().ok_or(Refused::Malformed)?;
-        let nonce: [u8; NONCE_BYTES] = std::array::from_fn(|n| head[CLEAR_BYTES + n]);
+        let sealed = Sealed::split(packet).ok_or(Refused::Malformed)?;
         scratch.clear();
-        scratch.extend_from_slice(sealed);
+        scratch.extend_from_slice(sealed.body);
         // A stream cipher seals and opens by the same step.
-        let step = key.cipher.encrypt_inout_detached(&nonce.into(), &[], (&mut scratch[..]).into());
+        let step = key.cipher.encrypt_inout_detached(&sealed.nonce().into(), &[], (&mut scratch[..]).into());
         step.map_err(|_| Refused::Malformed)?;
-        Packet::parse(scratch, Some(Stamp::from_nonce(&nonce)))
+        Packet::parse(scratch, Some(sealed.stamp()))
     }
 }
 

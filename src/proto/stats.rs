@@ -125,6 +125,11 @@ figures! {
     refused_replay,
     /// Sealed packets of a life that no member knows and that has not answered a challenge.
     refused_unproven,
+    /// Packets and Hellos that did not come from where their sender says that it is, with `check_source`.
+    refused_source,
+    /// Sealed packets that name a life of which nothing is known, from a source that sends too many of them: they were not
+    /// deciphered.
+    refused_rate,
     /// Lives that were asked to show that they go on.
     challenges_sent,
     /// Questions of operators' tools, which are no members, that were answered: each handshake and each datagram.
@@ -277,6 +282,8 @@ figures! {
     streams_refused,
     /// Streams that had not shaken hands and made room for newer ones.
     half_open_evicted,
+    /// Open streams that made room for newer ones of the same member, which has more than it may.
+    streams_crowded_out,
     /// Packets of SWIM that arrived. They ride on datagrams, together with messages.
     swim_packets_received,
     /// Bytes of these.
@@ -339,6 +346,8 @@ figures! {
     rumours_waiting,
     /// Children that start or move here now, of `limits.starting_max`.
     starting_places_taken,
+    /// Bytes of datagrams that may wait to be read: what the kernel granted of `limits.datagram_buffer_bytes`.
+    datagram_buffer_bytes,
     /// Bytes that wait to be sent on streams.
     stream_backlog_bytes,
     /// Calls and reports of children that wait for the protocol loop.

@@ -24,6 +24,7 @@ use super::tasks::Tasks;
 use crate::config::Config;
 use crate::error::{LeaveError, Unavailable, WaitError};
 use crate::info::Event;
+use crate::proto::packet::DATAGRAM_BYTES_MAX;
 use crate::proto::{
     ChildEvent, Command, Output, Reply, RequestId, RunId, ScopeId, ScopeSetup, StartChild, Stats, StreamEvent, Time,
 };
@@ -40,7 +41,7 @@ const LATE: Duration = Duration::from_millis(50);
 /// less than a probe waits for its answer.
 const CATCH_UP_MAX: Duration = Duration::from_millis(50);
 
-/// How long frames of streams are taken before the state machine's outputs are drained.
+/// How long datagrams, calls and frames of streams are taken, each, before the state machine's outputs are drained.
 const BATCH_TIME_MAX: Duration = Duration::from_millis(5);
 
 /// How long streams may take to send what is queued when the node has left.
@@ -49,8 +50,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// How soon a node that nobody holds any more tries again to leave.
 const LEAVE_RETRY: Duration = Duration::from_secs(1);
 
-/// The largest datagram that the network can carry.
-const DATAGRAM_BYTES_MAX: usize = 64 * 1024;
+/// What is read of a datagram: one byte more than any honest one has, so that a longer one is refused by its length and costs
+/// no more than that.
+const READ_BYTES: usize = DATAGRAM_BYTES_MAX + 1;
 
 /// The request under which the loop itself makes the node leave; handles count up from 0.
 const OWN_LEAVE: RequestId = RequestId(u64::MAX);
@@ -138,7 +140,7 @@ impl Driver {
         node: State,
         clock: Clock,
         config: Config,
-        datagrams: UdpSocket,
+        (datagrams, datagram_buffer_bytes): (UdpSocket, usize),
         streams: Streams,
         tasks: Tasks,
         inputs: Inputs,
@@ -153,13 +155,13 @@ impl Driver {
             seeds: Seeds::new(config.seeds.clone()),
             config,
             datagrams,
-            scratch: vec![0; DATAGRAM_BYTES_MAX],
+            scratch: vec![0; READ_BYTES],
             streams,
             tasks,
             scopes: BTreeMap::new(),
             pending: BTreeMap::new(),
             waits: BTreeSet::new(),
-            counted: Stats::default(),
+            counted: Stats { datagram_buffer_bytes: datagram_buffer_bytes as u64, ..Stats::default() },
             log: Log::default(),
             inputs,
             exit: Exit::default(),
@@ -251,7 +253,7 @@ impl Driver {
             self.counted.refused_limit += 1;
             self.node.write().handle_stream(now, conn, StreamEvent::Closed);
         }
-        let mut taken = self.take_datagrams(now);
+        let mut taken = self.take_datagrams();
         for _ in 0..BATCH_MAX {
             let Ok((run, event)) = self.inputs.reports.try_recv() else { break };
             self.on_report(now, run, event);
@@ -293,8 +295,13 @@ impl Driver {
         }
     }
 
-    fn take_datagrams(&mut self, now: Time) -> usize {
+    fn take_datagrams(&mut self) -> usize {
+        let began = self.clock.now();
         for taken in 0..BATCH_MAX {
+            let now = self.clock.now();
+            if now.since(began) >= BATCH_TIME_MAX {
+                return taken;
+            }
             match self.datagrams.try_recv_from(&mut self.scratch) {
                 Ok((length, from)) => {
                     trace!(%from, length, "datagram received");

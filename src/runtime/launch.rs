@@ -42,7 +42,7 @@ pub(super) async fn node(
     config.check()?;
     keys::load(&mut config.security)?;
     let user = Handle::try_current().map_err(|_| StartNodeError::NoRuntime)?;
-    let sockets = sockets::open(config.bind)?;
+    let sockets = sockets::open(config.bind, config.limits.datagram_buffer_bytes)?;
     let clock = Clock::start();
     let birth = Birth {
         addr: advertised(config.advertise, sockets.addr),
@@ -106,7 +106,7 @@ fn run(launch: Launch) {
 
 async fn drive(launch: Launch) -> Option<Farewells> {
     let Launch { config, sockets, clock, birth, user, calls, ready } = launch;
-    let addr = sockets.addr;
+    let (addr, buffer_bytes) = (sockets.addr, sockets.datagram_buffer_bytes);
     let opened = (UdpSocket::from_std(sockets.datagrams), TcpListener::from_std(sockets.listener));
     let (datagrams, listener) = match opened {
         (Ok(datagrams), Ok(listener)) => (datagrams, listener),
@@ -125,6 +125,13 @@ async fn drive(launch: Launch) -> Option<Farewells> {
     };
     let about = About { name: node.name().to_owned(), addr: about.0, instance: about.1 };
     info!(node = about.name, addr = %about.addr, instance = %about.instance, "node starts");
+    let wanted = config.limits.datagram_buffer_bytes;
+    if buffer_bytes < wanted {
+        info!(
+            granted = buffer_bytes,
+            wanted, "the kernel grants less room for datagrams; raise net.core.rmem_max on Linux"
+        );
+    }
 
     let (inbox_sender, inbox) = mpsc::channel(INBOX_MAX);
     let (reports_sender, reports) = mpsc::unbounded_channel();
@@ -135,7 +142,7 @@ async fn drive(launch: Launch) -> Option<Farewells> {
     let inputs = Inputs { calls, reports, inbox, inbox_sender, user_runtime };
     let state = State::new(node);
     let view = state.view();
-    let driver = Driver::new(state, clock, config, datagrams, streams, tasks, inputs);
+    let driver = Driver::new(state, clock, config, (datagrams, buffer_bytes), streams, tasks, inputs);
     let name = about.name.clone();
     // Fails if the caller gave up; the loop then finds that it has no handles, and leaves.
     let _ = ready.send(Ok((about, view)));

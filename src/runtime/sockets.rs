@@ -7,10 +7,6 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::StartNodeError;
 
-/// Asked of the kernel for datagrams that wait to be read or sent. A node that stalls for a second in a cluster of a
-/// thousand finds a few thousand packets; what the kernel does not grant is lost and repaired later.
-const DATAGRAM_BUFFER_BYTES: usize = 4 << 20;
-
 /// Streams that wait to be accepted.
 const LISTEN_BACKLOG: i32 = 1_024;
 
@@ -24,15 +20,18 @@ pub(super) struct Sockets {
     pub(super) listener: TcpListener,
     /// Where they are, with the port that was chosen.
     pub(super) addr: SocketAddr,
+    /// How much the kernel lets wait to be read.
+    pub(super) datagram_buffer_bytes: usize,
 }
 
-/// Opens both sockets at `bind`; with port 0, at some port that is free for both.
-pub(super) fn open(bind: SocketAddr) -> Result<Sockets, StartNodeError> {
+/// Opens both sockets at `bind`, with room for so many bytes of datagrams if the kernel grants it; with port 0, at some port
+/// that is free for both.
+pub(super) fn open(bind: SocketAddr, buffer_bytes: usize) -> Result<Sockets, StartNodeError> {
     let attempts = if bind.port() == 0 { PORT_ATTEMPTS } else { 1 };
-    let mut result = open_once(bind);
+    let mut result = open_once(bind, buffer_bytes);
     for _ in 1..attempts {
         match result {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => result = open_once(bind),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => result = open_once(bind, buffer_bytes),
             _ => break,
         }
     }
@@ -42,10 +41,14 @@ pub(super) fn open(bind: SocketAddr) -> Result<Sockets, StartNodeError> {
     })
 }
 
-fn open_once(bind: SocketAddr) -> io::Result<Sockets> {
+fn open_once(bind: SocketAddr, buffer_bytes: usize) -> io::Result<Sockets> {
     let listener = listen(bind)?;
     let addr = listener.local_addr()?;
-    Ok(Sockets { datagrams: datagrams(addr)?, listener, addr })
+    let datagrams = datagrams(addr, buffer_bytes)?;
+    let granted = datagrams.recv_buffer_size()?;
+    // Linux answers with what it takes for its own records too, which is the double.
+    let datagram_buffer_bytes = if cfg!(target_os = "linux") { granted / 2 } else { granted };
+    Ok(Sockets { datagrams: datagrams.into(), listener, addr, datagram_buffer_bytes })
 }
 
 fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
@@ -60,19 +63,31 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-fn datagrams(addr: SocketAddr) -> io::Result<UdpSocket> {
+fn datagrams(addr: SocketAddr, buffer_bytes: usize) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
     // Large buffers are a wish: a system that grants less is still usable.
-    let _ = socket.set_recv_buffer_size(DATAGRAM_BUFFER_BYTES);
-    let _ = socket.set_send_buffer_size(DATAGRAM_BUFFER_BYTES);
+    let _ = socket.set_recv_buffer_size(buffer_bytes);
+    let _ = socket.set_send_buffer_size(buffer_bytes);
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn open(bind: SocketAddr) -> Result<Sockets, StartNodeError> {
+        super::open(bind, 64 << 10)
+    }
+
+    /// Goal: what is asked for is what datagrams may fill, or whoever looks sees how much less it is. Method: little, which
+    /// every kernel grants, and more than any does.
+    #[test]
+    fn buffers_are_as_large_as_the_kernel_grants() {
+        assert_eq!(super::open(ANY_PORT, 64 << 10).unwrap().datagram_buffer_bytes, 64 << 10);
+        assert!(super::open(ANY_PORT, 1 << 30).unwrap().datagram_buffer_bytes < 1 << 30);
+    }
 
     const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 

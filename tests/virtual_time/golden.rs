@@ -183,8 +183,8 @@ fn datagram(keys: &[Key]) -> Vec<u8> {
 
 /// Goal: the layout of packets does not change unnoticed, and nothing that was changed on its way reaches a keyed node.
 /// Method: a packet in plaintext and a sealed one are compared with their file. The sealed one is given to a node that has
-/// the key, cut to every length and with every bit flipped: it believes what it did before, answers nothing, and tells its
-/// user at most that it refused something. The whole one is opened: its sender is asked whether it lives.
+/// the key, cut to every length and with every bit flipped, each from another host, so that none is refused for its rate: it
+/// believes what it did before, answers nothing, and tells its user at most that it refused something. The whole one is opened: its sender is asked whether it lives.
 #[test]
 fn sealed_packets_with_any_bit_flipped_change_nothing() {
     let key: Key = KEY.parse().expect("a key");
@@ -199,8 +199,9 @@ fn sealed_packets_with_any_bit_flipped_change_nothing() {
         changed
     });
     let cut = (0..sealed.len()).map(|len| sealed[..len].to_vec());
-    for changed in flipped.chain(cut) {
-        lone.node.handle_datagram(lone.now, identity(2).addr, &changed);
+    for (number, changed) in flipped.chain(cut).enumerate() {
+        let from = SocketAddr::from(([10, 2, (number / 256) as u8, number as u8], 7946));
+        lone.node.handle_datagram(lone.now, from, &changed);
         assert!(lone.node.poll_transmit(lone.now).is_none(), "{}", hex(&changed));
         while let Some(output) = lone.node.poll_output() {
             let is_notice = matches!(output, Output::Event { event: Event::InputRefused { .. }, .. });

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use haulout::proto::packet::{CHECKSUM_BYTES, Codec, Place, seal_plaintext};
-use haulout::proto::wire::{Hello, Message, Purpose};
-use haulout::proto::{HALF_OPEN_MAX, Identity, InstanceId, Stats, placement};
-use haulout::{Event, RefusalReason};
+use haulout::proto::wire::{Hello, Message, Purpose, TableEntry, TableState};
+use haulout::proto::{HALF_OPEN_MAX, Identity, InstanceId, Stats, StreamEvent, placement};
+use haulout::{Config, Event, RefusalReason, Security};
 use haulout_sim::random::Random;
 use haulout_sim::{Cluster, Datagram, NodeIdx, Options, Treatment};
 
@@ -324,6 +324,72 @@ fn silent_streams_keep_no_member_from_dialling_in() {
     assert!(lone.node.has_shaken_hands(conn), "streams that are open make room for none");
     lone.run_for(11);
     assert_eq!(lone.size("half-open streams"), 0);
+    lone.assert_works();
+}
+
+/// Goal: one member takes no more places than it may have use for. Method: it opens a hundred streams, says its Hello on each
+/// and keeps them open; the newest of them stay.
+#[test]
+fn one_member_has_a_bounded_number_of_streams() {
+    let member = Identity { addr: SocketAddr::from(([10, 0, 0, 1], 7946)), bump: 0, instance: InstanceId::new(5) };
+    let mut lone = Lone::new();
+    let hello = hello_of(member, Purpose::Messages);
+    let streams: Vec<_> = (0..100).map(|_| lone.held_with(&[&hello])).collect();
+    let (old, new) = streams.split_at(92);
+    assert!(old.iter().all(|conn| !lone.node.has_shaken_hands(*conn)));
+    assert!(new.iter().all(|conn| lone.node.has_shaken_hands(*conn)));
+    assert_eq!(lone.node.stats().streams_crowded_out, 92);
+    assert_eq!(lone.refusals(), [(RefusalReason::PeerStreams, 1)]);
+    lone.assert_works();
+}
+
+/// Goal and method: with `check_source` a Hello counts from the host that its sender advertises, whatever the port, and from no
+/// other one.
+#[test]
+fn with_check_source_streams_count_only_from_their_senders_host() {
+    let mut lone = Lone::of(Config {
+        check_source: true,
+        security: Security::Plaintext { allow_beyond_loopback: true },
+        ..Config::default()
+    });
+    for (host, is_believed) in [(2, false), (1, true)] {
+        let member = Identity { addr: SocketAddr::from(([10, 0, 0, 1], 7946)), bump: 0, instance: InstanceId::new(5) };
+        let conn = lone.accepted_from(host);
+        let hello = hello_of(member, Purpose::Messages);
+        lone.node.handle_stream(lone.now, conn, StreamEvent::Frame(&hello));
+        assert_eq!(lone.node.has_shaken_hands(conn), is_believed);
+    }
+    assert_eq!(lone.node.stats().refused_source, 1);
+    lone.assert_works();
+}
+
+/// Goal: nobody makes a node hand on more than a member ever has it hand on. Method: what is to be relayed to another member
+/// is as long as a message about a child may be, and twice as long.
+#[test]
+fn what_is_relayed_has_a_bounded_length() {
+    let identity = |host: u8| Identity {
+        addr: SocketAddr::from(([10, 0, 0, host], 7946)),
+        bump: 0,
+        instance: InstanceId::new(host.into()),
+    };
+    let mut lone = Lone::new();
+    let greet = |lone: &mut Lone, host| lone.held_with(&[&hello_of(identity(host), Purpose::Messages)]);
+    let conn = greet(&mut lone, 1);
+    let say = |lone: &mut Lone, message: &Message| {
+        let mut frame = Vec::new();
+        Codec::plaintext("haulout").begin(&mut frame, &[]);
+        frame = postcard::to_extend(&identity(1), frame).expect("an identity can be written");
+        frame = postcard::to_extend(message, frame).expect("a message can be written");
+        seal_plaintext(&mut frame, 0);
+        lone.node.handle_stream(lone.now, conn, StreamEvent::Frame(&frame));
+        lone.drain();
+    };
+    let other = TableEntry { identity: identity(2), incarnation: 0, state: TableState::Alive };
+    say(&mut lone, &Message::Table(vec![other]));
+    for (bytes, refused) in [(70_000, 0), (140_000, 1)] {
+        say(&mut lone, &Message::Relay(identity(2), vec![0; bytes]));
+        assert_eq!(lone.node.stats().refused_limit, refused, "{bytes}");
+    }
     lone.assert_works();
 }
 

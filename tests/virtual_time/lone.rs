@@ -33,8 +33,12 @@ impl Lone {
     }
 
     pub(crate) fn secured_by(security: Security) -> Self {
+        Lone::of(Config { security, ..Config::default() })
+    }
+
+    pub(crate) fn of(config: Config) -> Self {
         let addr = SocketAddr::from(([10, 9, 9, 9], 7946));
-        let config = Config { bind: addr, security, ..Config::default() };
+        let config = Config { bind: addr, ..config };
         let birth = Birth {
             addr,
             instance: InstanceId::new(99),

@@ -1,7 +1,11 @@
 //! Clusters with a keyring: they work as others do, and what an outsider sends or repeats changes nothing.
 
-use haulout::proto::{Command, Reply};
-use haulout::{Config, Event, Key, Security, SetKeyringError};
+use std::net::SocketAddr;
+
+use haulout::proto::packet::{Codec, DATAGRAM_BYTES_MAX, Life, Place};
+use haulout::proto::wire::Message;
+use haulout::proto::{Command, Identity, InstanceId, Reply};
+use haulout::{Config, Event, Key, RefusalReason, Security, SetKeyringError};
 use haulout_sim::{Cluster, Datagram, NodeIdx, Options};
 
 use crate::hostile::recorded_frames;
@@ -212,4 +216,116 @@ fn a_recorded_hello_takes_no_place() {
     let open = lone.node.sizes().into_iter().find(|size| size.name == "accepted streams").expect("it is counted");
     assert_eq!(open.len, 0, "they are given up");
     lone.assert_works();
+}
+
+/// Somebody who seals datagrams, with the key of a cluster or without.
+struct Speaker {
+    me: Identity,
+    codec: Codec,
+}
+
+impl Speaker {
+    fn new(instance: u64, host: u8, key: &Key) -> Self {
+        let addr = SocketAddr::from(([10, 0, 0, host], 7946));
+        let me = Identity { addr, bump: 0, instance: InstanceId::new(instance) };
+        let life = Life { instance: me.instance, salt: [3; 8] };
+        Speaker { me, codec: Codec::keyed("haulout", std::slice::from_ref(key), life) }
+    }
+
+    fn says(&mut self, message: &Message) -> Vec<u8> {
+        let mut packet = Vec::new();
+        self.codec.begin(&mut packet, &[]);
+        packet = postcard::to_extend(&self.me, packet).expect("an identity can be written");
+        packet = postcard::to_extend(message, packet).expect("a message can be written");
+        self.codec.seal(&mut packet, 0, Place::Datagram);
+        packet
+    }
+
+    /// Sends a datagram; the number that this one is asked to send back, if it is.
+    fn tells(&mut self, lone: &mut Lone, message: &Message) -> Option<u64> {
+        let packet = self.says(message);
+        lone.node.handle_datagram(lone.now, self.me.addr, &packet);
+        let mut asked = None;
+        while let Some(transmit) = lone.node.poll_transmit(lone.now).filter(|transmit| transmit.to == self.me.addr) {
+            let mut opened = Vec::new();
+            let packet =
+                self.codec.open(transmit.bytes, Place::Datagram, &mut opened).expect("it is sealed for this one");
+            if let Ok((Message::Challenge(number), _)) = postcard::take_from_bytes(packet.messages) {
+                asked = Some(number);
+            }
+        }
+        asked
+    }
+}
+
+/// Goal: whoever makes datagrams up costs a node the deciphering of a bounded number, and silences no member by sending from
+/// its address. Method: one that has proved that it lives; then thousands of datagrams from its address, within a second,
+/// that name the cluster's key and lives that nobody knows. All but a few are refused undeciphered, and so is what a
+/// newcomer at that address says; the known one is heard as before, and a second later so is the newcomer.
+#[test]
+fn unknown_lives_are_deciphered_at_a_bounded_rate_and_known_ones_always() {
+    const FORGED: u64 = 5_000;
+    let (key, other) = (Key::new([7; 32]), Key::new([8; 32]));
+    let mut lone = Lone::secured_by(keyed(10).config.security);
+    let mut known = Speaker::new(5, 1, &key);
+    let asked = known.tells(&mut lone, &Message::Probe(1)).expect("its life is not known yet");
+    known.tells(&mut lone, &Message::Proof(asked));
+    assert!(lone.node.active().contains(&known.me));
+
+    let key_name = known.says(&Message::Probe(2))[2];
+    for number in 0..FORGED {
+        let mut forged = Speaker::new(1_000 + number, 1, &other).says(&Message::Probe(3));
+        forged[2] = key_name;
+        lone.node.handle_datagram(lone.now, known.me.addr, &forged);
+    }
+    let refused = |lone: &Lone| (lone.node.stats().refused_forged, lone.node.stats().refused_rate);
+    let (forged, rate) = refused(&lone);
+    assert_eq!(forged + rate, FORGED);
+    assert!((100..=1_000).contains(&forged), "{forged}");
+    let mut newcomer = Speaker::new(6, 1, &key);
+    assert_eq!(newcomer.tells(&mut lone, &Message::Probe(4)), None);
+    assert_eq!(refused(&lone), (forged, rate + 1));
+
+    let heard = lone.node.stats().liveness_messages_received;
+    known.tells(&mut lone, &Message::Probe(5));
+    assert_eq!(lone.node.stats().liveness_messages_received, heard + 1, "a known life is always heard");
+    lone.drain();
+    assert!(lone.refusals().contains(&(RefusalReason::Rate, 1)), "{:?}", lone.refusals());
+    lone.run_for(1);
+    assert!(newcomer.tells(&mut lone, &Message::Probe(6)).is_some());
+}
+
+/// Goal and method: a datagram that is longer than any member sends is refused for that alone, whatever it holds.
+#[test]
+fn a_datagram_longer_than_any_honest_one_is_refused_unread() {
+    let mut lone = Lone::secured_by(keyed(11).config.security);
+    let mut speaker = Speaker::new(5, 1, &Key::new([7; 32]));
+    let identity = speaker.me;
+    let mut relay = |bytes: usize| speaker.says(&Message::Relay(identity, vec![0; bytes]));
+    let room = DATAGRAM_BYTES_MAX - (relay(1_000).len() - 1_000);
+    for (bytes, refused) in [(room, 0), (room + 1, 1)] {
+        lone.node.handle_datagram(lone.now, identity.addr, &relay(bytes));
+        assert_eq!(lone.node.stats().refused_malformed, refused, "{bytes}");
+    }
+}
+
+/// Goal: where the network keeps hosts from sending in each other's names, nobody speaks from elsewhere; whoever speaks from
+/// where it is, is heard. Method: a cluster that looks at sources forms and works. Then one node starts anew and hears from
+/// another member's address what a third one had said.
+#[test]
+fn with_check_source_datagrams_count_only_from_their_senders_address() {
+    let mut options = Options { capture: true, ..keyed(12) };
+    options.config.check_source = true;
+    let mut cluster = cluster_with(options, 3);
+    let wanted = start_many(&mut cluster, 10);
+    assert_eq!(cluster.total_stats().refused_source, 0);
+    let sent: Vec<_> = recorded(&cluster, C).into_iter().take(100).collect();
+    cluster.crash(A);
+    cluster.restart(A);
+    let before = cluster.stats(A);
+    sent.iter().for_each(|datagram| cluster.inject(B, A, &datagram.bytes));
+    let after = cluster.stats(A);
+    assert_eq!(after.refused_source - before.refused_source, sent.len() as u64);
+    assert_eq!(after.refused_replay, before.refused_replay, "nothing of them is noted");
+    converge_to(&mut cluster, REST, &wanted);
 }

@@ -3,8 +3,18 @@
 use foca::{Member, State};
 
 use super::{Membership, Standing};
+use crate::proto::allowance::Allowance;
 use crate::proto::wire::{TableEntry, TableState};
 use crate::proto::{Identity, Stats, Time};
+
+/// So many members may come within a second. More than any cluster has that starts at once or heals, up to a thousand nodes;
+/// in larger ones members are told again, and come a second later. Whoever makes members up, which takes a key where there
+/// is one, needs so much longer, and a node that works on them does other things in between.
+const NEWCOMERS_PER_SECOND_MAX: usize = 1_024;
+
+pub(super) fn newcomers(now: Time) -> Allowance {
+    Allowance::per_second(NEWCOMERS_PER_SECOND_MAX, now)
+}
 
 impl Membership {
     /// This node's table: active members always, down ones too (the receiver applies those that it holds active).
@@ -83,6 +93,11 @@ impl Membership {
     /// How many members may come now.
     pub(super) fn room(&mut self, now: Time) -> usize {
         self.newcomers.left(now).min(self.members_max.saturating_sub(self.known()))
+    }
+
+    /// Who says to have sent a SWIM packet.
+    pub(crate) fn sender_of(packet: &[u8]) -> Option<Identity> {
+        postcard::take_from_bytes::<foca::Header<Identity>>(packet).ok().map(|(header, _)| header.src)
     }
 
     /// How many members that are not active here a packet tells of; a datagram holds some 60 at most.

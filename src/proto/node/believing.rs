@@ -7,19 +7,47 @@ use rand_core::Rng;
 use super::Node;
 use crate::error::SetKeyringError;
 use crate::key::{KEYS_MAX, Key};
-use crate::proto::Rule;
 use crate::proto::lives::Credit;
+use crate::proto::membership::Membership;
 use crate::proto::packet::{Packet, Refused, Stamp};
 use crate::proto::wire::Message;
+use crate::proto::{Identity, Rule};
 
 impl Node {
+    /// What is refused of a datagram before it is deciphered: it is none of ours, it came before, or its source sends too
+    /// many that name nobody who is known. What it says of its sender is not believed: it can only be refused for it.
+    pub(super) fn sift(&mut self, from: SocketAddr, bytes: &[u8]) -> Result<(), Refused> {
+        let Some(stamp) = self.cx.codec.look_at(bytes)? else { return Ok(()) };
+        let is_member = self.cx.membership.identity_of(stamp.life.instance).is_some();
+        let credit = if self.is_mine(stamp) { Credit::Replayed } else { self.lives.credit(stamp, is_member) };
+        match credit {
+            Credit::Replayed if !self.cx.sabotage.lacks(Rule::ReplayWindow) => Err(Refused::Replayed),
+            Credit::Unproven if !self.sources.admits(self.cx.now, from) => Err(Refused::Rate),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a datagram comes from where its sender says that it is, as far as that is to be looked at.
+    pub(super) fn may_send_from(&self, from: SocketAddr, packet: &Packet<'_>) -> bool {
+        let sender = || packet.from.or_else(|| Membership::sender_of(packet.swim));
+        let is_at = |addr: SocketAddr| (addr.ip().to_canonical(), addr.port());
+        !self.cx.config.check_source || sender().is_none_or(|sender| is_at(sender.addr) == is_at(from))
+    }
+
+    /// The same of a stream, which comes from another port.
+    pub(super) fn may_dial_from(&self, from: SocketAddr, sender: Identity) -> bool {
+        !self.cx.config.check_source || sender.addr.ip().to_canonical() == from.ip().to_canonical()
+    }
+
+    fn is_mine(&self, stamp: Stamp) -> bool {
+        stamp.life.instance == self.cx.me().instance
+    }
+
     /// Whether a datagram is taken in. Plaintext says nothing about its sender; who allows it trusts whoever can send it.
     pub(super) fn believes(&mut self, from: SocketAddr, packet: &Packet<'_>) -> bool {
         let Some(stamp) = packet.stamp else { return true };
-        let instance = stamp.life.instance;
-        let is_member = self.cx.membership.identity_of(instance).is_some();
-        let credit =
-            if instance == self.cx.me().instance { Credit::Replayed } else { self.lives.enter(stamp, is_member) };
+        let is_member = self.cx.membership.identity_of(stamp.life.instance).is_some();
+        let credit = if self.is_mine(stamp) { Credit::Replayed } else { self.lives.enter(stamp, is_member) };
         let sabotage = self.cx.sabotage;
         match credit {
             Credit::Believed => true,

@@ -6,7 +6,7 @@ use rand_core::Rng;
 use twox_hash::XxHash3_64;
 
 use super::Node;
-use crate::info::Event;
+use crate::info::{Event, RefusalReason};
 use crate::proto::hint::Hint;
 use crate::proto::links::{self, Expect};
 use crate::proto::notices::Cause;
@@ -139,9 +139,11 @@ impl Node {
 
     fn take_hello(&mut self, conn: ConnId, from: SocketAddr, bytes: &[u8]) {
         let (sender, hello) = match self.first_message(conn, bytes) {
-            Ok(First { sender, message: Message::Hello(hello) }) => (sender, hello),
+            Ok(First { sender, message: Message::Hello(hello) }) if self.may_dial_from(from, sender) => (sender, hello),
             refused => {
-                let refused = refused.err().unwrap_or(Refused::Malformed);
+                let is_elsewhere = matches!(refused, Ok(First { message: Message::Hello(_), .. }));
+                let otherwise = if is_elsewhere { Refused::Source } else { Refused::Malformed };
+                let refused = refused.err().unwrap_or(otherwise);
                 self.refuse(from, refused);
                 if let Some(hint) = Hint::about(refused) {
                     self.cx.outputs.push_back(Output::Frame { conn, bytes: hint.to_frame() });
@@ -163,7 +165,7 @@ impl Node {
         } else if self.cx.codec.is_keyed() {
             self.cx.links.doubted(conn, hello.purpose, hello.nonce, nonce);
         } else {
-            self.cx.links.greeted_for(conn, sender.instance, hello.purpose, &mut self.cx.stats);
+            self.greeted(conn, from, sender.instance, hello.purpose);
         }
         let table = if wants_in(hello.purpose) { self.cx.membership.table() } else { Vec::new() };
         let welcome = Welcome { name: self.cx.name.to_string(), table, nonce };
@@ -213,8 +215,18 @@ impl Node {
             self.cx.links.send_on(conn, frame, &mut self.cx.codec, &mut self.cx.outputs);
             return self.close(conn);
         }
-        self.cx.links.greeted_for(conn, stamp.life.instance, purpose, &mut self.cx.stats);
+        self.greeted(conn, from, stamp.life.instance, purpose);
         self.take_messages(from, packet, true);
+    }
+
+    /// An accepted stream is open. Whoever has opened too many of them loses the oldest.
+    fn greeted(&mut self, conn: ConnId, from: SocketAddr, peer: InstanceId, purpose: Purpose) {
+        self.cx.links.greeted_for(conn, peer, purpose, &mut self.cx.stats);
+        if let Some(oldest) = self.cx.links.crowded_out(peer) {
+            self.cx.stats.streams_crowded_out += 1;
+            self.tell_refusal(from, RefusalReason::PeerStreams);
+            self.close(oldest);
+        }
     }
 
     /// The address of another live member that has this name. A new life at the old address is no other member.

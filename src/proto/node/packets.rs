@@ -16,6 +16,8 @@ use crate::proto::{Identity, InstanceId, Rule, ScopeId, Site, Wakeup};
 const TABLE_INTERVAL: Duration = Duration::from_millis(50);
 /// Replies to searches that one member may have outstanding; beyond, its requests are refused.
 const REPLIES_BYTES_MAX: usize = 1 << 20;
+/// What one member may have another one hand on: a message about a child with the longest spec, and who leads it.
+const RELAY_BYTES_MAX: usize = 2 * FRAME_BYTES_TARGET;
 /// Answers of one member that wait for its table; further ones are left to the next attempt.
 const DEFERRED_MAX: usize = 65_536;
 /// To how many random members rumours are sent when nothing else is.
@@ -26,10 +28,12 @@ const GOSSIP_PACKETS_MAX: usize = 4;
 
 impl Node {
     /// A datagram from the network. Nothing in it is believed before its head, nothing about scopes before its sender is
-    /// an active member, and nothing at all, where packets are sealed, before its sender is known to live.
+    /// an active member, and nothing at all, where packets are sealed, before its sender is known to live. What can be
+    /// refused before it is deciphered is.
     pub(super) fn take_datagram(&mut self, from: SocketAddr, bytes: &[u8]) {
         let mut opened = std::mem::take(&mut self.opened);
-        match self.cx.codec.open(bytes, Place::Datagram, &mut opened) {
+        match self.sift(from, bytes).and_then(|()| self.cx.codec.open(bytes, Place::Datagram, &mut opened)) {
+            Ok(packet) if !self.may_send_from(from, &packet) => self.refuse(from, Refused::Source),
             Ok(packet) if self.believes(from, &packet) => {
                 if !packet.swim.is_empty() {
                     self.cx.stats.swim_packets_received += 1;
@@ -59,6 +63,8 @@ impl Node {
             Refused::Forged => (&mut stats.refused_forged, RefusalReason::Forged),
             Refused::Replayed => (&mut stats.refused_replay, RefusalReason::Replayed),
             Refused::Unproven => (&mut stats.refused_unproven, RefusalReason::Unproven),
+            Refused::Rate => (&mut stats.refused_rate, RefusalReason::Rate),
+            Refused::Source => (&mut stats.refused_source, RefusalReason::Source),
         };
         *counter += 1;
         self.tell_refusal(from, reason);
@@ -268,6 +274,8 @@ impl Node {
     fn relay(&mut self, origin: Identity, to: Identity, bytes: Vec<u8>) {
         if to == self.cx.me() {
             self.take_relayed(origin, origin, &bytes);
+        } else if bytes.len() > RELAY_BYTES_MAX {
+            self.cx.stats.refused_limit += 1;
         } else if self.cx.membership.standing(to) == crate::proto::membership::Standing::Active {
             self.cx.send(to, &Message::Relayed(origin, bytes));
         }
