@@ -1,4 +1,5 @@
-//! The tables of the operator's guide say what the code has: nothing is missing in them, and nothing is there that is gone.
+//! The tables of the operator's guide and of SECURITY.md say what the code has: nothing is missing in the former, and nothing is
+//! in either that is gone.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -84,4 +85,46 @@ fn every_warning_is_in_the_table_with_what_to_do() {
         rows += all.len();
     }
     assert_eq!(table.lines().filter(|line| line.contains("| `")).count(), rows, "log.md has lines that are gone");
+}
+
+/// Goal: whoever doubts a line of SECURITY.md finds the test and the figure that it names.
+/// Method: each test that a table names, by its file or module and its function, is one; each figure is one.
+#[test]
+fn every_test_and_figure_that_the_security_page_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    ["src", "tests"].into_iter().for_each(|folder| sources(&root.join(folder), &mut files));
+    let page = std::fs::read_to_string(root.join("SECURITY.md")).expect("it is readable");
+    let rows = page.lines().filter(|line| line.starts_with('|')).filter_map(|line| line.rsplit_once(" | "));
+    let figures: Vec<_> = Stats::default().figures().map(|figure| figure.name).collect();
+    let mut tests = 0;
+    for (row, shown_by) in rows {
+        let counted_as = row.rsplit_once(" | ").map_or("", |(_, cell)| cell);
+        for name in quoted(counted_as).filter(|name| name.contains('_')) {
+            assert!(figures.contains(&name), "there is no figure {name}");
+        }
+        for (module, function) in quoted(shown_by).filter_map(|path| path.rsplit_once("::")) {
+            let module = module.trim_end_matches("::tests");
+            let is_named = |file: &&std::path::PathBuf| {
+                file.with_extension("").components().any(|part| part.as_os_str() == module)
+            };
+            let holds =
+                |file: &std::path::PathBuf| is_test(&std::fs::read_to_string(file).expect("it is readable"), function);
+            assert!(files.iter().filter(is_named).any(holds), "there is no test {module}::{function}");
+            tests += 1;
+        }
+    }
+    assert!(tests > 20, "the tables were read: {tests}");
+}
+
+/// What stands between backquotes.
+fn quoted(cell: &str) -> impl Iterator<Item = &str> {
+    cell.split('`').skip(1).step_by(2)
+}
+
+/// Whether a function of this name stands right below an attribute that makes it a test.
+fn is_test(code: &str, function: &str) -> bool {
+    let lines: Vec<&str> = code.lines().map(str::trim).collect();
+    let is_attribute = |line: &str| line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+    lines.windows(2).any(|pair| is_attribute(pair[0]) && pair[1].contains(&format!("fn {function}(")))
 }
