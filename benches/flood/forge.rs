@@ -12,6 +12,9 @@ use serde::Serialize;
 /// How much of a sealed packet anybody can read: its head and its nonce.
 const CLEAR_BYTES: usize = 35;
 
+/// Where it says how many packets its sender had sealed.
+const COUNTER_AT: usize = 27;
+
 /// What a datagram pretends to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Forgery {
@@ -21,6 +24,8 @@ pub(crate) enum Forgery {
     Flipped,
     /// A packet of a member as it was.
     Replayed,
+    /// A packet of a member under a count that this one has not reached, so that its tag has to be checked.
+    Ahead,
     /// A SWIM packet in a member's name, or a stranger's: announces, accusations, undeads.
     Swim,
     /// A few bytes.
@@ -67,6 +72,11 @@ impl Forger {
             1 => self.noise(packet, DATAGRAM_BYTES_MAX + 1, 9_000, Forgery::Oversized),
             2..=5 => self.swim(packet),
             6..=8 if !self.recorded.is_empty() => self.replay(packet),
+            9 if !self.recorded.is_empty() && self.codec.is_keyed() => {
+                self.replay(packet);
+                packet[COUNTER_AT] ^= 1 << self.random.below(8);
+                Forgery::Ahead
+            }
             9..=11 if !self.recorded.is_empty() => {
                 self.replay(packet);
                 let bit = self.random.below(packet.len() * 8);

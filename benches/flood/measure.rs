@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use haulout::proto::{Identity, InstanceId};
 use haulout::{BoxError, Key};
+use rustix::time::{ClockId, clock_gettime};
 use tokio::time::sleep;
 
 use crate::cluster::{Cluster, SOON, unexpected};
@@ -43,6 +44,7 @@ pub(crate) async fn flood(plan: Plan) -> Result<Report, BoxError> {
     let resident_bytes = memory(pid, "VmRSS")?;
     let dropped = dropped(to)?;
     let before = counters(&mut cluster).await?;
+    let used = (clock::now(), cluster.usages().await?[VICTIM].cpu_nanos, own_cpu_nanos());
     let forger = forger(&mut cluster, plan.is_keyed, recorded).await?;
     let streams = Streams::start(to, plan.streams);
     let datagrams = Datagrams::start(to, plan.datagrams_per_second, forger)?;
@@ -51,6 +53,8 @@ pub(crate) async fn flood(plan: Plan) -> Result<Report, BoxError> {
     let (opened, ended) = streams.counts();
     drop(streams);
     let flooded = flooded?;
+    let busy = |since: u64, now: u64| (now - since) as f64 / (clock::now() - used.0) as f64;
+    let busy = (busy(used.1, cluster.usages().await?[VICTIM].cpu_nanos), busy(used.2, own_cpu_nanos()));
 
     let after = counters(&mut cluster).await?;
     let grown = |node: usize, name: &str| count(&after[node], name) - count(&before[node], name);
@@ -65,6 +69,7 @@ pub(crate) async fn flood(plan: Plan) -> Result<Report, BoxError> {
         arrived: grown(VICTIM, "datagrams_received"),
         dropped: self::dropped(to)? - dropped,
         refused: refused(&before[VICTIM], &after[VICTIM]),
+        busy,
         resident_bytes,
         resident_bytes_max: memory(pid, "VmHWM")?,
         calm,
@@ -144,6 +149,12 @@ fn refused(before: &Counters, after: &Counters) -> Vec<(String, u64)> {
     let is_refusal = |name: &str| name.contains("refused") || name.contains("evicted") || name == "swim_errors";
     let grown = |(name, now): (&String, &u64)| (name.clone(), now - count(before, name));
     after.iter().filter(|(name, _)| is_refusal(name)).map(grown).filter(|(_, count)| *count > 0).collect()
+}
+
+/// What this process has used of the processors: the attacker, and the client that starts children.
+fn own_cpu_nanos() -> u64 {
+    let cpu = clock_gettime(ClockId::ProcessCPUTime);
+    cpu.tv_sec.unsigned_abs() * 1_000_000_000 + cpu.tv_nsec.unsigned_abs()
 }
 
 /// A line of what the kernel says of the memory of a process.

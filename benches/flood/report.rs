@@ -39,6 +39,8 @@ pub(crate) struct Report {
     /// Datagrams for which its socket had no room.
     pub(crate) dropped: u64,
     pub(crate) refused: Vec<(String, u64)>,
+    /// How many processors the victim took, and how many the attacker with the client.
+    pub(crate) busy: (f64, f64),
     pub(crate) resident_bytes: u64,
     pub(crate) resident_bytes_max: u64,
     /// How long starts took before the flood, and during it.
@@ -110,6 +112,11 @@ impl fmt::Display for Report {
             f,
             "false Downs            {}, new identities {}; children moved {}, begun anew {}",
             self.loss.downs, self.loss.rejoins, self.loss.moved, self.loss.restarted
+        )?;
+        writeln!(
+            f,
+            "processors taken       {:.2} by the victim, {:.2} by attacker and client",
+            self.busy.0, self.busy.1
         )?;
         writeln!(
             f,
