@@ -26,6 +26,7 @@ mod membership;
 mod named;
 mod node;
 mod notices;
+mod obituaries;
 pub(crate) mod outbox;
 mod pace;
 pub mod packet;

@@ -96,6 +96,20 @@ pub enum FaultKind {
     Weather(Severity),
 }
 
+impl FaultKind {
+    /// The two nodes on whose way to each other it lies, if it does not touch a node as a whole.
+    pub fn link(self) -> Option<[NodeIdx; 2]> {
+        match self {
+            FaultKind::Cut(from, to, _)
+            | FaultKind::Rejects(from, to)
+            | FaultKind::Clogged(from, to)
+            | FaultKind::Degraded(from, to)
+            | FaultKind::Sifted(from, to) => Some([from, to]),
+            _ => None,
+        }
+    }
+}
+
 /// A pull that somebody completed, as the network and its counters show: it knows since then what the other one knew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pull {

@@ -173,6 +173,10 @@ pub(crate) struct Membership {
     recent: VecDeque<Identity>,
     changes: VecDeque<Change>,
     suspects: VecDeque<Suspect>,
+    /// Those whose deaths others tell of.
+    obituaries: BTreeSet<Identity>,
+    /// A SWIM packet without them.
+    believed: Vec<u8>,
     buddy_tick_set: bool,
     health: Health,
     probes: Probes,
@@ -217,6 +221,8 @@ impl Membership {
             recent: VecDeque::new(),
             changes: VecDeque::new(),
             suspects: VecDeque::new(),
+            obituaries: BTreeSet::new(),
+            believed: Vec::new(),
             buddy_tick_set: false,
             health: Health::default(),
             probes: Probes::default(),
@@ -290,6 +296,11 @@ impl Membership {
     /// A suspect: each of them every now and then.
     pub(crate) fn poll_suspect(&mut self) -> Option<Suspect> {
         self.suspects.pop_front()
+    }
+
+    /// An active member whose death others tell of. It counts as active until it is [buried](Self::bury).
+    pub(crate) fn poll_obituary(&mut self) -> Option<Identity> {
+        self.obituaries.pop_first()
     }
 
     /// How well this node is.
@@ -375,17 +386,23 @@ impl Membership {
             stats.swim_errors += 1;
             return;
         };
+        let head_len = packet.len() - updates.len();
         let room = self.room(now);
         if room == 0 && self.standing(header.src) == Standing::Unknown {
             stats.refused_newcomers += 1;
             return;
         }
-        let newcomers = self.newcomers_in(updates);
+        let (newcomers, obituaries) = self.read_updates(header.src.instance, updates);
+        let mut believed = std::mem::take(&mut self.believed);
         let mut packet = packet;
+        if obituaries > 0 {
+            self.leave_out_obituaries(header.src.instance, packet, updates, &mut believed);
+            packet = &believed;
+        }
         if newcomers > room {
             // What it says of its sender counts all the same: an answer that is missed would make a suspect of it.
             stats.refused_newcomers += 1;
-            packet = &packet[..packet.len() - updates.len()];
+            packet = &packet[..head_len];
         }
         let known = self.known();
         self.nudge_if_meant_for_another_life(now, header.src, header.dst, stats);
@@ -399,6 +416,7 @@ impl Membership {
         if is_answer {
             self.end_probe(stats);
         }
+        self.believed = believed;
         self.newcomers.take(self.known().saturating_sub(known));
         self.after_call(now, stats);
     }
@@ -522,7 +540,7 @@ impl Membership {
         }
         // This node has dialled it, and has to hear of everybody: there may be more than come in a second.
         let room = self.members_max.saturating_sub(self.known());
-        self.merge_table_of(now, table, room, stats);
+        self.merge_table_of(now, from.instance, table, room, stats);
         self.ensure_active(now, from, stats);
         self.announce(from, stats);
         self.after_call(now, stats);
@@ -559,6 +577,15 @@ impl Membership {
         }
         self.after_call(now, stats);
         true
+    }
+
+    /// What others told of the death of a member is true. Says whether it was active.
+    pub(crate) fn bury(&mut self, now: Time, who: Identity, stats: &mut Stats) -> bool {
+        let is_active = self.active.get(&who.instance) == Some(&who);
+        if is_active {
+            self.apply(now, std::iter::once(Member::down(who)), stats);
+        }
+        is_active
     }
 
     /// An earlier life at this address left a higher bump behind: passes it in one step, where foca's doubling would

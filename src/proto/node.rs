@@ -17,6 +17,7 @@ use super::lives::Lives;
 use super::looks::Looks;
 use super::membership::{Change, Membership, Standing};
 use super::notices::Notices;
+use super::obituaries::Obituaries;
 use super::outbox::{Gossip, Outbox};
 use super::pace::Pace;
 use super::packet::{Codec, Life};
@@ -44,6 +45,7 @@ mod examining;
 mod figures;
 mod handshakes;
 mod leaving;
+mod obituaries;
 mod packets;
 mod sizes;
 mod watching;
@@ -84,6 +86,7 @@ pub struct Node {
     looks: Looks,
     choice: Choice,
     doubts: Doubts,
+    obituaries: Obituaries,
     /// The identity under which everything so far was sent.
     known_as: Identity,
 }
@@ -180,6 +183,7 @@ impl Node {
             looks: Looks::default(),
             choice: Choice::default(),
             doubts: Doubts::default(),
+            obituaries: Obituaries::default(),
             known_as: me,
         })
     }
@@ -196,7 +200,7 @@ impl Node {
     /// Something happened to a stream.
     pub fn handle_stream(&mut self, now: Time, conn: ConnId, event: StreamEvent<'_>) {
         self.advance(now);
-        if self.look_heard(conn, event) {
+        if self.obituary_heard(conn, &event) || self.look_heard(conn, event) {
             return self.after_input();
         }
         match event {
@@ -492,6 +496,7 @@ impl Node {
             Alarm::Look(number) => self.look_on(number),
             Alarm::Pulse => self.pulse(),
             Alarm::Doubt(instance) => self.ask_doubted(instance),
+            Alarm::Obituary(instance) => self.obituary_on(instance),
             Alarm::Sync => self.sync(),
             Alarm::Gossip => self.gossip(),
             Alarm::Sweep => self.sweep(),
@@ -543,6 +548,7 @@ impl Node {
     /// Whatever an input changed is acted on once, here.
     fn after_input(&mut self) {
         self.follow_membership();
+        self.take_obituaries();
         for scope in self.scopes.values_mut() {
             scope.settle_dirty(&mut self.cx);
         }
@@ -611,6 +617,7 @@ impl Node {
         if has_changed {
             self.end_looks_at_the_gone();
             self.end_doubts_of_the_gone();
+            self.end_obituaries_of_the_gone();
             self.choose_watchers_anew();
         }
         if self.known_as != self.cx.me() {

@@ -73,6 +73,8 @@ pub enum Rule {
     UnwellAccusesNobody,
     /// A member that somebody still reaches is not taken for crashed.
     OneWhoReachesItSuffices,
+    /// A death that others tell of is believed only when the member does not answer here either.
+    ObituariesAreChecked,
     /// A silent member is given up before its suspicion is over only when others hear nothing of it either.
     SilenceIsConfirmed,
     /// An exchange carries the table of members.

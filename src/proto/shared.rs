@@ -93,6 +93,8 @@ pub(crate) enum Alarm {
     Pulse,
     /// Ask a member again that is doubted.
     Doubt(InstanceId),
+    /// Ask a member again that was said to be dead.
+    Obituary(InstanceId),
     /// A search for an unknown child is over.
     Find(ScopeId, u64),
     /// Look whether this node may leave.

@@ -160,6 +160,10 @@ figures! {
     announces_retried,
     /// Suspects that were told that they are suspected.
     buddy_messages,
+    /// Deaths that others told of and that were checked.
+    obituaries,
+    /// Deaths that others told of and that were not true.
+    obituaries_refuted,
     /// Messages to somebody who speaks here although it is down.
     you_are_down_sent,
     /// Times at which another process spoke from this node's address.

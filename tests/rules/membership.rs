@@ -112,3 +112,28 @@ fn whoever_hears_nothing_alone_gives_nobody_up() {
         }
     });
 }
+
+/// Goal: whoever can talk to a member does not give it up because others do.
+/// Method: two of five nodes are cut off from the three others until each side has given up the other; then they meet, and
+/// each tells that the members of the other side are dead. Counted is who gives up anybody from then on.
+#[test]
+fn the_dead_of_the_other_side_of_a_split_live_on_this_side() {
+    needs(Rule::ObituariesAreChecked, |sabotage| {
+        let mut downs = 0;
+        for seed in 0..5 {
+            let mut cluster = cluster_with(Options { seed, sabotage, ..Options::default() }, &FIVE);
+            cluster.split(&[A, B]);
+            cluster.run_for(secs(10));
+            let given_up =
+                |cluster: &Cluster| -> u64 { cluster.nodes().map(|node| cluster.stats(node).members_down).sum() };
+            let before = given_up(&cluster);
+            cluster.heal();
+            cluster.converge(REST);
+            downs += given_up(&cluster) - before;
+        }
+        match downs {
+            0 => Ok(()),
+            downs => Err(format!("{downs} times a member was given up by one that could talk to it")),
+        }
+    });
+}

@@ -104,6 +104,7 @@ const QUICK: &[Rule] = &[
     Rule::CrashIsSilent,
     Rule::CrashIsRefused,
     Rule::CrashHasTwoWitnesses,
+    Rule::ObituariesAreChecked,
 ];
 
 /// In how many seeds which invariant was broken.

@@ -12,7 +12,7 @@ use super::calls::{Entry, What, by_child, startup_specs};
 use super::facts::Facts;
 use super::{END, Evidence};
 use crate::NodeIdx;
-use crate::history::History;
+use crate::history::{History, Life};
 use crate::journal::{Ending, Run};
 use crate::knowledge;
 use crate::verdict::Violation;
@@ -301,7 +301,7 @@ fn takers_ask_anew(facts: &Facts<'_>) -> Result<(), Violation> {
 
 /// Whoever joins learns what is there before it accepts anything: it never accepts anew what all others must have known
 /// when it came, unless a fault touched it. Nobody may have joined since the start but itself, or it may have asked
-/// somebody who knew as little.
+/// somebody who knew as little; and no other node may be down, or it may have found nobody to ask, for want of a seed.
 fn newcomers_know(facts: &Facts<'_>) -> Result<(), Violation> {
     let knowledge = Knowledge::new(facts);
     for (id, entries) in by_child(facts.history) {
@@ -323,7 +323,12 @@ fn newcomers_know(facts: &Facts<'_>) -> Result<(), Violation> {
                     knows && !facts.touched(other.node, from, to)
                 })
             };
-            if stays && !facts.touched(life.node, life.from, to) && others().next().is_some() && all_knew() {
+            let is_down = |gone: &Life| {
+                gone.node != life.node && gone.from < life.from && others().all(|other| other.node != gone.node)
+            };
+            let may_lack_seed = || facts.history.lives.iter().any(is_down);
+            let is_at_rest = !facts.touched(life.node, life.from, to) && !may_lack_seed();
+            if stays && is_at_rest && others().next().is_some() && all_knew() {
                 let detail = format!("{id} was there when {} joined, and could be started there anew", life.instance);
                 return Err(Violation::safety("newcomers-know", to, detail).on(life.node).of(id));
             }

@@ -245,6 +245,16 @@ impl<'a> Facts<'a> {
             || (self.touched.crashes.meets(from, to) && self.history.lives.iter().any(is_new))
     }
 
+    /// Whether a fault kept two nodes from talking: it lay between them, or touched one of them as a whole. One between one
+    /// of them and a third is none: the two can talk, whatever a third says of either.
+    pub(super) fn kept_apart(&self, nodes: [NodeIdx; 2], from: Time, to: Time) -> bool {
+        let from = from - self.bounds.reach;
+        let lies_between = |kind: FaultKind| kind.link().is_some_and(|ends| ends.iter().all(|end| nodes.contains(end)));
+        nodes.iter().any(|&node| self.touched.whole(node, from, to))
+            || self.touched.bad_weather.meets(from, to)
+            || self.history.faults_between(from, to).any(|fault| lies_between(fault.kind))
+    }
+
     /// When the last fault that touched one of these nodes and had begun before `until` was over; `None` while it lasts.
     pub(super) fn undisturbed_since(&self, nodes: [NodeIdx; 2], from: Time, until: Time) -> Option<Time> {
         let all = nodes.iter().filter_map(|node| self.touched.nodes.get(node)).chain([&self.touched.bad_weather]);
@@ -256,6 +266,8 @@ impl<'a> Facts<'a> {
 #[derive(Debug, Default)]
 struct Touched {
     nodes: BTreeMap<NodeIdx, Spans>,
+    /// Not the faults of a link between two of them.
+    whole: BTreeMap<NodeIdx, Spans>,
     bad_weather: Spans,
     /// Weather in which even a node that lives may be given up.
     storms: Spans,
@@ -292,16 +304,20 @@ impl Touched {
             }
             for &node in nodes.iter().filter(|&&node| fault.touches(node)) {
                 touched.nodes.entry(node).or_default().0.push(span);
+                if fault.kind.link().is_none() {
+                    touched.whole.entry(node).or_default().0.push(span);
+                }
             }
         }
         for life in &history.lives {
             if let (Some(LifeEnd::Crashed | LifeEnd::PowerLost), Some(to)) = (life.end, life.to) {
                 touched.nodes.entry(life.node).or_default().0.push((to, to));
+                touched.whole.entry(life.node).or_default().0.push((to, to));
                 touched.crashes.0.push((to, to));
                 touched.any.0.push((to, to));
             }
         }
-        touched.nodes.values_mut().for_each(Spans::merge);
+        touched.nodes.values_mut().chain(touched.whole.values_mut()).for_each(Spans::merge);
         [&mut touched.bad_weather, &mut touched.storms, &mut touched.crashes, &mut touched.any]
             .into_iter()
             .for_each(Spans::merge);
@@ -310,6 +326,10 @@ impl Touched {
 
     fn node(&self, node: NodeIdx, from: Time, to: Time) -> bool {
         self.nodes.get(&node).is_some_and(|spans| spans.meets(from, to))
+    }
+
+    fn whole(&self, node: NodeIdx, from: Time, to: Time) -> bool {
+        self.whole.get(&node).is_some_and(|spans| spans.meets(from, to))
     }
 }
 

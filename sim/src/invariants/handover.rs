@@ -19,7 +19,7 @@ pub struct Excuses {
     pub declared_down: usize,
     /// One of the two had left an Ask of the other unanswered for `confirm_timeout`.
     pub unconfirmed: usize,
-    /// Neither had ever heard of the other.
+    /// One of the two had never heard of the other, or neither of the other.
     pub strangers: usize,
 }
 
@@ -98,8 +98,15 @@ fn excuse(facts: &Facts<'_>, chains: &[Option<usize>], overlap: &Overlap) -> Opt
     }
     let pairs = ones.iter().flat_map(|one| others.iter().map(move |other| (*one, *other)));
     let mut causes = pairs.filter_map(|(one, other)| Some((cause(facts, one, other)?, one.began.max(other.began))));
-    causes
-        .find_map(|(cause, later)| facts.excused([ones[0].node, others[0].node], later, overlap.from).then_some(cause))
+    let nodes = [ones[0].node, others[0].node];
+    causes.find_map(|(cause, later)| {
+        let is_excused = match cause {
+            // Whoever could have told them of each other may have been out of reach.
+            Cause::Strangers => facts.excused(nodes, later, overlap.from),
+            Cause::DeclaredDown | Cause::Unconfirmed => facts.kept_apart(nodes, later, overlap.from),
+        };
+        is_excused.then_some(cause)
+    })
 }
 
 /// Each direction counts: whoever began later may have held the other for down, and so may whoever began earlier,
@@ -121,12 +128,12 @@ fn cause<'a>(facts: &Facts<'a>, one: &'a Run, other: &'a Run) -> Option<Cause> {
         !counts_it || later.began.since(earlier.began) <= facts.bounds.permission
     };
     let declared_down = held_down(later, earlier) || held_down(earlier, later) && may_use_old_permission();
-    if declared_down || either(&lost_newcomer) {
+    if declared_down {
         Some(Cause::DeclaredDown)
     } else if either(&silent) {
         Some(Cause::Unconfirmed)
     } else {
-        (!either(&had_met)).then_some(Cause::Strangers)
+        (either(&lost_newcomer) || !either(&had_met)).then_some(Cause::Strangers)
     }
 }
 

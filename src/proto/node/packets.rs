@@ -159,7 +159,7 @@ impl Node {
                 self.cx.send(sender, &table);
             }
             Message::Table(table) => {
-                self.cx.membership.merge_table(now, &table, &mut self.cx.stats);
+                self.cx.membership.merge_table(now, sender.instance, &table, &mut self.cx.stats);
                 self.follow_membership();
                 self.count_deferred(sender);
             }

@@ -222,7 +222,7 @@ impl Node {
     /// trips are long, as the opening of streams shows: four times the shortest; twice the longest, but not much more for
     /// it, since one packet lost makes it a second. What Asks take says nothing: in a bulk it is the time that members need
     /// for it. Where nobody else can contradict, as long as SWIM gives a member that may be slow.
-    fn patience(&self) -> Duration {
+    pub(super) fn patience(&self) -> Duration {
         let probe_rtt = self.cx.config.profile.probe_rtt();
         if self.is_pair() {
             return probe_rtt;
@@ -304,7 +304,7 @@ impl Node {
         if let Some(look) = self.looks.get(number).filter(|look| look.suspect.addr == from.addr) {
             look.answered();
             self.judge(number);
-        } else {
+        } else if !self.obituary_answered(from, number) {
             self.doubt_answered(from, number);
         }
     }

@@ -14,8 +14,8 @@ use haulout_sim::journal::{Ending, Journal, Run};
 use super::links::Links;
 use crate::journal::{Entry, What};
 
-/// How long after a fault an overlap may begin: when sides meet, each first hears that the other gave its members up, and
-/// only then that they live.
+/// How long after a fault between two nodes an overlap of theirs may begin: each holds the other for dead until they have
+/// met again.
 const MEETING: Duration = Duration::from_secs(2);
 
 /// What happened to a cluster of processes.
@@ -157,8 +157,7 @@ impl Record {
         let overlaps = journal.overlaps();
         let mut broken = Vec::new();
         for overlap in &overlaps {
-            let mut faults = self.history.faults_between(overlap.from - MEETING, overlap.from);
-            if !faults.any(|fault| fault.touches(overlap.earlier) || fault.touches(overlap.later)) {
+            if !self.were_kept_apart([overlap.earlier, overlap.later], overlap.from) {
                 let [earlier, later] = [overlap.earlier, overlap.later].map(|node| &self.names[node.0]);
                 broken.push(format!(
                     "{} ran on {earlier} and {later} from {:?} to {:?}, and no fault kept them apart",
@@ -166,11 +165,11 @@ impl Record {
                 ));
             }
         }
-        let twice: BTreeSet<&ChildId> = overlaps.iter().map(|overlap| &overlap.id).collect();
         let mut last: BTreeMap<&ChildId, &Run> = BTreeMap::new();
         for run in journal.runs() {
             let before = last.insert(&run.id, run);
-            if let Some(before) = before.filter(|before| before.epoch >= run.epoch && !twice.contains(&run.id)) {
+            let is_excused = |before: &Run| self.were_touched([before.node, run.node], before.began, run.began);
+            if let Some(before) = before.filter(|before| before.epoch >= run.epoch && !is_excused(before)) {
                 broken.push(format!("{} ran as {} after {}", run.id, run.epoch, before.epoch));
             }
             if run.began > healed && !self.desired.contains(&run.id.to_string()) {
@@ -178,6 +177,22 @@ impl Record {
             }
         }
         broken
+    }
+
+    /// Whether a fault lay between two nodes, or touched one of them as a whole, until shortly before.
+    fn were_kept_apart(&self, nodes: [NodeIdx; 2], at: Time) -> bool {
+        let mut faults = self.history.faults_between(at - MEETING, at);
+        faults.any(|fault| match fault.kind.link() {
+            Some(ends) => ends.iter().all(|end| nodes.contains(end)),
+            None => nodes.iter().any(|&node| fault.touches(node)),
+        })
+    }
+
+    /// Whether a fault touched one of two nodes, even if only a third was behind it: that one may know of runs that they
+    /// have not heard of.
+    fn were_touched(&self, nodes: [NodeIdx; 2], from: Time, to: Time) -> bool {
+        let mut faults = self.history.faults_between(from, to);
+        faults.any(|fault| nodes.iter().any(|&node| fault.touches(node)))
     }
 
     /// What users and faults did.

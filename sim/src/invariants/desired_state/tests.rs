@@ -230,6 +230,9 @@ fn a_newcomer_accepts_nothing_anew_that_everybody_knows() {
     assert!(!check(&joined(299, true)), "acknowledged only when it came");
     assert!(!check(joined(100, true).fault(FaultKind::Paused(NodeIdx(2)), 302, 305)), "a fault touched it");
     assert!(!check(joined(100, true).fault(FaultKind::Slow(NodeIdx(1)), 90, 400)), "or one that it may have asked");
+    let mut seedless = joined(100, true);
+    seedless.history.lives[1].to = Some(at(250));
+    assert!(!check(&seedless), "the only seed may be down");
     let mut ended = Hand::new(3);
     ended.history.lives[2].from = at(300);
     ended.start(0, "x", 100).terminate(1, "x", 200).start(2, "x", 310);

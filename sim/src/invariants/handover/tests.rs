@@ -37,7 +37,8 @@ fn a_death_that_one_of_the_two_had_seen_excuses_an_overlap_if_a_fault_can_have_l
         }
         assert!(!is_excused(&hand), "no fault touched them");
         assert!(!is_excused(hand.cut(2, 2, 80, 96)), "a fault elsewhere");
-        assert!(is_excused(hand.cut(2, 0, 80, 96)));
+        assert!(!is_excused(hand.cut(2, 0, 80, 96)), "one between one of them and a third, which they must bear");
+        assert!(is_excused(hand.cut(1, 0, 80, 96)));
         assert_eq!(excuse(&hand.facts(), &[None, None], &hand.journal.overlaps()[0]), Some(Cause::DeclaredDown));
     }
     let mut back = twice();
@@ -98,7 +99,7 @@ fn a_member_that_left_an_ask_unanswered_excuses_the_run_that_its_node_told_of_an
 fn strangers_are_excused_only_while_a_fault_kept_them_apart_or_took_away_who_knew_both() {
     let mut hand = twice();
     assert!(!is_excused(&hand));
-    assert!(is_excused(hand.cut(0, 1, 90, 110)));
+    assert!(is_excused(hand.cut(0, 2, 90, 110)), "the third could not tell one of the other");
     let mut newcomer = twice();
     newcomer.crash(2, 95);
     assert!(!is_excused(&newcomer), "both have been there for long");

@@ -1,0 +1,161 @@
+//! Deaths that others tell of: believed only when the member does not answer this node either.
+//!
+//! In SWIM a death is final, and whoever hears of it believes it. But the other side of a split that heals tells of the
+//! deaths of this side's members: a node that believed it would run what its own neighbours run. So each such death is
+//! checked by a few questions, each with twice as long for the answer as the one before. Where the member lives, that costs
+//! a round trip; where it is suspected here, or its port refuses, a moment; else most of the time that SWIM gives an answer.
+//!
+//! May not: send anything, or say what a death means.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{ConnId, Identity, InstanceId, Time};
+
+/// Ports tried at once. Where more die together, silence has to do for the others.
+const DIALS_MAX: usize = 32;
+/// Questions without an answer after which a death is believed for which nothing speaks but that it was told. With a tenth
+/// of all datagrams lost, both ways, and answers that take as long as the third question, one check in a thousand errs.
+const QUESTIONS: u32 = 5;
+/// The same where the member was suspected: this node has told it so several times, and it has not said that it lives.
+const QUESTIONS_OF_SUSPECT: u32 = 3;
+/// The same where the port refuses. That alone is no proof, as a firewall may be the reason.
+const QUESTIONS_IF_REFUSED: u32 = 1;
+
+/// A member that was said to be dead.
+#[derive(Debug)]
+pub(crate) struct Obituary {
+    pub(crate) member: Identity,
+    /// The number of the questions that it is asked.
+    pub(crate) number: u64,
+    /// When it is asked again.
+    pub(crate) next: Time,
+    /// How long it has for the answer.
+    pub(crate) pause: Duration,
+    /// The stream that tries its port.
+    pub(crate) conn: Option<ConnId>,
+    was_suspected: bool,
+    refused: bool,
+    first_pause: Duration,
+    unanswered: u32,
+}
+
+impl Obituary {
+    pub(crate) fn new(member: Identity, number: u64, now: Time, pause: Duration, was_suspected: bool) -> Self {
+        let next = now + pause;
+        let (refused, first_pause, unanswered) = (false, pause, 0);
+        Obituary { member, number, next, pause, conn: None, was_suspected, refused, first_pause, unanswered }
+    }
+
+    /// The time for an answer is over. One that is over for as long again shows that this process was held up itself: it
+    /// begins anew.
+    pub(crate) fn turn(&mut self, now: Time) {
+        let is_late = now.since(self.next) > self.pause;
+        self.unanswered = if is_late { 0 } else { self.unanswered + 1 };
+        self.pause = self.first_pause * (1 << self.unanswered);
+        self.next = now + self.pause;
+    }
+
+    /// Whether what was told is true as far as this node can see.
+    pub(crate) fn is_true(&self) -> bool {
+        let enough = match self {
+            Obituary { refused: true, .. } => QUESTIONS_IF_REFUSED,
+            Obituary { was_suspected: true, .. } => QUESTIONS_OF_SUSPECT,
+            _ => QUESTIONS,
+        };
+        self.unanswered >= enough
+    }
+}
+
+/// Those that are being checked.
+#[derive(Debug, Default)]
+pub(crate) struct Obituaries {
+    of: BTreeMap<InstanceId, Obituary>,
+    /// Whose ports are tried, by the streams that do.
+    dials: BTreeMap<ConnId, InstanceId>,
+}
+
+impl Obituaries {
+    pub(crate) fn contains(&self, instance: InstanceId) -> bool {
+        self.of.contains_key(&instance)
+    }
+
+    pub(crate) fn insert(&mut self, obituary: Obituary) {
+        self.dials.extend(obituary.conn.map(|conn| (conn, obituary.member.instance)));
+        self.of.insert(obituary.member.instance, obituary);
+    }
+
+    pub(crate) fn get(&mut self, instance: InstanceId) -> Option<&mut Obituary> {
+        self.of.get_mut(&instance)
+    }
+
+    pub(crate) fn remove(&mut self, instance: InstanceId) -> Option<Obituary> {
+        let removed = self.of.remove(&instance);
+        if let Some(conn) = removed.as_ref().and_then(|obituary| obituary.conn) {
+            self.dials.remove(&conn);
+        }
+        removed
+    }
+
+    /// Whether one more port may be tried.
+    pub(crate) fn may_dial(&self) -> bool {
+        self.dials.len() < DIALS_MAX
+    }
+
+    /// The stream that tries a port has ended, or was taken; `false` if it is no such stream.
+    pub(crate) fn heard(&mut self, conn: ConnId, refused: bool) -> bool {
+        let Some(obituary) = self.dials.remove(&conn).and_then(|instance| self.of.get_mut(&instance)) else {
+            return false;
+        };
+        obituary.conn = None;
+        obituary.refused = refused;
+        true
+    }
+
+    /// Those of members that this does not hold for.
+    pub(crate) fn all_but(&self, keep: impl Fn(Identity) -> bool) -> Vec<InstanceId> {
+        self.of.iter().filter(|(_, obituary)| !keep(obituary.member)).map(|(&instance, _)| instance).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAUSE: Duration = Duration::from_millis(10);
+
+    fn obituary(was_suspected: bool) -> Obituary {
+        let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        let member = Identity { addr, bump: 0, instance: InstanceId::new(1) };
+        Obituary::new(member, 7, Time::ZERO, PAUSE, was_suspected)
+    }
+
+    fn true_after(obituary: &mut Obituary) -> Duration {
+        let began = obituary.next - obituary.pause;
+        while !obituary.is_true() {
+            obituary.turn(obituary.next);
+        }
+        obituary.next.since(began) - obituary.pause
+    }
+
+    #[test]
+    fn silence_proves_it_the_sooner_the_more_speaks_for_it() {
+        assert_eq!(true_after(&mut obituary(false)), PAUSE * 31);
+        assert_eq!(true_after(&mut obituary(true)), PAUSE * 7);
+        let mut obituaries = Obituaries::default();
+        obituaries.insert(Obituary { conn: Some(ConnId(3)), ..obituary(false) });
+        assert!(!obituaries.heard(ConnId(4), true), "another stream");
+        assert!(obituaries.heard(ConnId(3), true));
+        let refused = obituaries.get(InstanceId::new(1)).expect("it is there");
+        assert!(!refused.is_true(), "a firewall refuses too");
+        assert_eq!(true_after(refused), PAUSE);
+    }
+
+    #[test]
+    fn a_node_that_was_held_up_asks_anew() {
+        let mut obituary = obituary(false);
+        (1..QUESTIONS).for_each(|_| obituary.turn(obituary.next));
+        obituary.turn(obituary.next + Duration::from_secs(1));
+        assert_eq!(true_after(&mut obituary), PAUSE * 31);
+    }
+}
