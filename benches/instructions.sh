@@ -12,7 +12,7 @@ join           20000    80   0
 merge          10000  1390  10
 merge-known    10000   620   0
 encode         20000  1010   0
-decode         20000  2520 400
+decode         20000  2520 300
 datagram        2000 15400   0
 datagram-keyed  2000 35000   0
 seal-100        2000  9900   0

@@ -60,9 +60,15 @@ impl Key for ChildKey {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Desired {
     /// How the child runs.
+    #[serde(deserialize_with = "shared")]
     pub spec: Arc<Spec>,
     /// The highest run of this life that was ever heard of.
     pub run: u32,
+}
+
+/// serde's own way to an `Arc` allocates twice, and every start is read by every node.
+fn shared<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<Spec>, D::Error> {
+    Spec::deserialize(deserializer).map(Arc::new)
 }
 
 impl Value for Desired {
