@@ -21,6 +21,8 @@ const STARTS: usize = 10;
 const START_INTERVAL: Duration = Duration::from_millis(50);
 /// Arrivals are counted by this time: about what a busy node needs until it reads its socket again.
 const BURST: Duration = Duration::from_millis(1);
+/// So many small datagrams fit into a socket buffer of Linux's default size (208 KiB), at 768 bytes each.
+const BURST_BAR: u32 = 277;
 /// What still happens when a part is over is none of the next one's.
 const CALM: Duration = Duration::from_secs(15);
 
@@ -31,6 +33,8 @@ pub struct Failover {
     pub children: usize,
     /// From the crash until all run again.
     pub took: Duration,
+    /// Datagrams that were sent meanwhile, by all together.
+    pub datagrams_total: u64,
     /// Datagrams for each living member, on average.
     pub datagrams: f64,
     /// Those for the member that got the most.
@@ -58,9 +62,10 @@ impl fmt::Display for Failover {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} children run again after {:.2} s; {:.0} datagrams to each member, at most {}, at most {} in {BURST:?}; {} rounds void",
+            "{} children run again after {:.2} s; {} datagrams, {:.0} to each member, at most {}, at most {} in {BURST:?} (bar: {BURST_BAR}); {} rounds void",
             self.children,
             self.took.as_secs_f64(),
+            self.datagrams_total,
             self.datagrams,
             self.datagrams_max,
             self.burst_max,
@@ -166,11 +171,12 @@ fn fail_over(cluster: &mut Cluster, lost: &[NodeIdx]) -> Failover {
     }
     cluster.no_hook();
     let sent = sent.borrow();
-    let all: u64 = sent.iter().map(|(all, _)| u64::from(*all)).sum();
+    let datagrams_total: u64 = sent.iter().map(|(all, _)| u64::from(*all)).sum();
     Failover {
         children,
         took: cluster.now().since(from),
-        datagrams: all as f64 / cluster.up().len() as f64,
+        datagrams_total,
+        datagrams: datagrams_total as f64 / cluster.up().len() as f64,
         datagrams_max: sent.iter().map(|(all, _)| *all).max().unwrap_or(0),
         burst_max,
         rounds_voided: cluster.total_stats().rounds_voided - voided,
