@@ -19,10 +19,6 @@ seal-100        2000  9900   0
 seal-1400       1000 22000   0
 open-100        2000  9900   0
 open-1400       1000 22000   0
-refuse-noise  20000  2000   0
-refuse-repeated  20000  2000   0
-refuse-unknown  20000  2000   0
-refuse-forged  20000  9000   0
 '
 
 main() {
