@@ -35,8 +35,9 @@ fn main() {
         heard.iter().filter(|heard| !heard.is_stream).step_by(17).take(4 * COUNT).map(datagram).collect(),
     );
     let frames: Vec<Heard> = heard.iter().filter(|heard| heard.is_stream).cloned().collect();
-    seeds("stream", frames.chunks(8).take(COUNT).map(script).collect());
-    seeds("node", heard.chunks(20).step_by(3).take(COUNT).map(script).collect());
+    seeds("stream", frames.chunks(8).take(COUNT).map(|heard| script(Lone::new(), heard)).collect());
+    seeds("node", heard.chunks(20).step_by(3).take(COUNT).map(|heard| script(Lone::new(), heard)).collect());
+    seeds("keyed", heard.chunks(20).step_by(3).take(COUNT).map(|heard| script(Lone::keyed(), heard)).collect());
     seeds(
         "cluster",
         heard.chunks(12).step_by(11).take(COUNT / 2).map(lies).chain((0..COUNT as u64).map(deeds)).collect(),
@@ -120,8 +121,8 @@ fn datagram(heard: &Heard) -> Vec<u8> {
 }
 
 /// What was heard as steps of one node, which does what it would do at once: its streams open and its children start.
-fn script(heard: &[Heard]) -> Vec<u8> {
-    let (mut lone, mut steps) = (Lone::new(), Vec::new());
+fn script(mut lone: Lone, heard: &[Heard]) -> Vec<u8> {
+    let mut steps = Vec::new();
     let mut now = heard.first().map_or(Time::ZERO, |heard| heard.at);
     for heard in heard {
         let streams = lone.streams();

@@ -8,7 +8,8 @@ use haulout::proto::wire::Message;
 use haulout_sim::{Cluster, NodeIdx, NodeState, Options, invariants};
 use serde::{Deserialize, Serialize};
 
-use crate::script::{identity, read, sealed};
+use crate::script::read;
+use crate::voices::{Said, Voices};
 
 /// Long enough for three nodes to come to rest whatever has happened to them.
 const REST: Duration = Duration::from_secs(90);
@@ -75,7 +76,8 @@ fn happen(cluster: &mut Cluster, deed: Deed) {
     match deed {
         Deed::Noise { at, bytes } => cluster.inject(node(at.wrapping_add(1)), node(at), &bytes),
         Deed::Lie { at, from, swim, messages } => {
-            cluster.inject(node(from), node(at), &sealed(&swim, identity(from), &messages, &[]));
+            let said = Said { swim: &swim, messages: &messages, noise: &[] };
+            cluster.inject(node(from), node(at), &Voices::new(&[]).datagram(from, said));
         }
         Deed::Start { on, child } if cluster.state(node(on)) == NodeState::Up => {
             let id = format!("child-{}", child % 16);

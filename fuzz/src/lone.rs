@@ -1,6 +1,6 @@
 //! One real node, whose peers, users, children and clock are the fuzzer's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,12 +9,15 @@ use haulout::proto::{
     Birth, ChildEvent, Command, ConnId, Identity, Node, Output, RequestId, RunId, ScopeId, ScopeSetup, StreamEvent,
     Time,
 };
-use haulout::{ChildId, ChildSpec, Config, Kind, Limits, Outcome, Security, Which};
+use haulout::{ChildId, ChildSpec, Config, Key, Kind, Limits, Outcome, Security, Which};
 
-use crate::script::{Report, Step, identity, read, sealed};
+use crate::script::{Report, Step, identity, read};
+use crate::voices::{Said, Voices};
 
 /// What the node under test may answer to one input: beyond, it is a flood.
 const OUTPUTS_MAX: usize = 100_000;
+/// Datagrams that may be repeated.
+const REPEATED_MAX: usize = 32;
 /// How often it may want to be woken within a virtual second: beyond, its loop does not end.
 const WAKEUPS_PER_SECOND_MAX: usize = 20_000;
 
@@ -53,6 +56,14 @@ pub fn node(bytes: &[u8]) {
     lone.finish();
 }
 
+/// The same where packets are sealed: what peers say is sealed as it must be, and they answer when they are asked whether they
+/// live; any other bytes, and what came before, must change nothing.
+pub fn keyed(bytes: &[u8]) {
+    let mut lone = Lone::keyed();
+    read(bytes).into_iter().for_each(|step| lone.take(step));
+    lone.finish();
+}
+
 /// A node that has settled alone and runs a child.
 pub struct Lone {
     node: Node,
@@ -66,6 +77,11 @@ pub struct Lone {
     started: BTreeSet<RunId>,
     requests: u64,
     has_left: bool,
+    voices: Voices,
+    /// The last datagrams that came.
+    repeatable: VecDeque<(u8, Vec<u8>)>,
+    /// What peers answer.
+    proofs: Vec<(u8, Vec<u8>)>,
 }
 
 impl Default for Lone {
@@ -75,8 +91,18 @@ impl Default for Lone {
 }
 
 impl Lone {
-    /// A node with low limits, so that they are met.
+    /// A node with low limits, so that they are met, in plaintext.
     pub fn new() -> Self {
+        Lone::with_keys(Vec::new())
+    }
+
+    /// The same, with a key.
+    pub fn keyed() -> Self {
+        Lone::with_keys(vec![Key::new([7; 32])])
+    }
+
+    fn with_keys(keys: Vec<Key>) -> Self {
+        let voices = Voices::new(&keys);
         let Identity { addr, instance, .. } = identity(0);
         let limits = Limits {
             members_max: 12,
@@ -87,7 +113,10 @@ impl Lone {
             starting_max: 3,
             ..Limits::default()
         };
-        let security = Security::Plaintext { allow_beyond_loopback: true };
+        let security = match voices.are_keyed() {
+            true => Security::Keyring { keys, file: None, env: None },
+            false => Security::Plaintext { allow_beyond_loopback: true },
+        };
         let seeds = vec![identity(1).addr.to_string()];
         let config = Config { name: Some("n0".into()), bind: addr, seeds, security, limits, ..Config::default() };
         let birth = Birth {
@@ -110,6 +139,9 @@ impl Lone {
             started: BTreeSet::new(),
             requests: 0,
             has_left: false,
+            voices,
+            repeatable: VecDeque::new(),
+            proofs: Vec::new(),
         };
         let kinds = vec![Kind::new("kind").expect("a kind")];
         let (name, version, children) = ("scope".into(), String::new(), vec![spec(0, 0)]);
@@ -139,9 +171,23 @@ impl Lone {
         }
         let now = self.now;
         match step {
-            Step::Noise(bytes) => self.hear(1, &bytes),
+            Step::Noise(bytes) => self.hear_nothing_new(1, &bytes),
             Step::Datagram { from, swim, messages, noise } => {
-                self.hear(from, &sealed(&swim, identity(from), &messages, &noise));
+                let said = Said { swim: &swim, messages: &messages, noise: &noise };
+                let datagram = self.voices.datagram(from, said);
+                self.hear(from, datagram);
+            }
+            Step::HollowDatagram { from, bytes } => {
+                let datagram = self.voices.noise(from, &bytes);
+                self.hear(from, datagram);
+            }
+            Step::Repeat(ago) => {
+                let place = self.repeatable.len().saturating_sub(1 + usize::from(ago));
+                if let Some((from, datagram)) = self.repeatable.get(place).cloned() {
+                    // The first time it may be news: it came before its sender had shown that it lives.
+                    self.hear(from, datagram.clone());
+                    self.hear_nothing_new(from, &datagram);
+                }
             }
             Step::Accepted => {
                 self.accepted += 1;
@@ -154,8 +200,11 @@ impl Lone {
             Step::Closed(stream) => self.on_stream(stream, true, StreamEvent::Closed),
             Step::NoiseFrame { stream, bytes } => self.on_stream(stream, false, StreamEvent::Frame(&bytes)),
             Step::Frame { stream, from, messages, noise } => {
-                let frame = sealed(&[], identity(from), &messages, &noise);
-                self.on_stream(stream, false, StreamEvent::Frame(&frame));
+                if let Some(conn) = self.stream(stream) {
+                    let said = Said { swim: &[], messages: &messages, noise: &noise };
+                    let frame = self.voices.frame(conn, from, said);
+                    self.on_stream(stream, false, StreamEvent::Frame(&frame));
+                }
             }
             Step::Seeds(peers) => {
                 let seeds: Vec<_> = (1..=peers.min(8)).map(|peer| identity(peer).addr).collect();
@@ -171,6 +220,10 @@ impl Lone {
             call => self.user(call),
         }
         self.drain();
+        for (from, proof) in std::mem::take(&mut self.proofs) {
+            self.hear(from, proof);
+            self.drain();
+        }
         self.check();
     }
 
@@ -195,27 +248,42 @@ impl Lone {
     }
 
     /// Nothing about a scope is believed of somebody who is no member.
-    fn hear(&mut self, from: u8, packet: &[u8]) {
+    fn hear(&mut self, from: u8, packet: Vec<u8>) {
         let before = (self.node.active(), self.node.root(self.scope));
-        self.node.handle_datagram(self.now, identity(from).addr, packet);
+        self.node.handle_datagram(self.now, identity(from).addr, &packet);
+        self.repeatable.push_back((from, packet));
+        if self.repeatable.len() > REPEATED_MAX {
+            self.repeatable.pop_front();
+        }
         let is_member = self.node.active().iter().any(|member| member.instance == identity(from).instance);
         if !is_member && before.0 == self.node.active() {
             assert_eq!(self.node.root(self.scope), before.1, "a stranger changed what is replicated");
         }
     }
 
-    fn on_stream(&mut self, stream: u8, is_end: bool, event: StreamEvent<'_>) {
-        if self.streams.is_empty() {
-            return;
+    /// What nobody with a key has sealed just now changes nothing where there is one.
+    fn hear_nothing_new(&mut self, from: u8, packet: &[u8]) {
+        let before = (self.node.active(), self.node.root(self.scope));
+        self.node.handle_datagram(self.now, identity(from).addr, packet);
+        if self.voices.are_keyed() {
+            let after = (self.node.active(), self.node.root(self.scope));
+            assert_eq!(before, after, "it was believed");
         }
-        let place = usize::from(stream) % self.streams.len();
-        let conn = self.streams[place];
+    }
+
+    fn stream(&self, stream: u8) -> Option<ConnId> {
+        let place = usize::from(stream).checked_rem(self.streams.len())?;
+        Some(self.streams[place])
+    }
+
+    fn on_stream(&mut self, stream: u8, is_end: bool, event: StreamEvent<'_>) {
+        let Some(conn) = self.stream(stream) else { return };
         // Nobody can connect a stream that was accepted.
         if matches!(event, StreamEvent::Connected | StreamEvent::Refused) && conn >= ConnId::accepted(0) {
             return;
         }
         if is_end {
-            self.streams.remove(place);
+            self.streams.retain(|open| *open != conn);
         }
         self.node.handle_stream(self.now, conn, event);
     }
@@ -256,6 +324,11 @@ impl Lone {
         for _ in 0..OUTPUTS_MAX {
             while let Some(transmit) = self.node.poll_transmit(self.now) {
                 assert!(transmit.bytes.len() <= DATAGRAM_BYTES_MAX, "a datagram of {} bytes", transmit.bytes.len());
+                let speaker = self.repeatable.back().map_or(1, |(from, _)| *from);
+                if self.voices.are_keyed() && identity(speaker).addr == transmit.to {
+                    let proof = self.voices.proof(speaker, transmit.bytes);
+                    self.proofs.extend(proof.map(|proof| (speaker, proof)));
+                }
             }
             match self.node.poll_output() {
                 None => return,
@@ -275,11 +348,8 @@ impl Lone {
             }
             Output::StopChild { run, .. } => assert!(self.runs.contains_key(&run), "a run that has ended is stopped"),
             Output::Left => self.has_left = true,
-            Output::Frame { .. }
-            | Output::ResolveSeeds
-            | Output::Reply { .. }
-            | Output::Event { .. }
-            | Output::Members { .. } => {}
+            Output::Frame { conn, bytes } => self.voices.heard(conn, &bytes),
+            Output::ResolveSeeds | Output::Reply { .. } | Output::Event { .. } | Output::Members { .. } => {}
         }
     }
 

@@ -5,7 +5,6 @@
 
 use std::net::SocketAddr;
 
-use haulout::proto::packet::{Codec, seal_plaintext};
 use haulout::proto::wire::Message;
 use haulout::proto::{Identity, InstanceId};
 use serde::de::DeserializeOwned;
@@ -55,6 +54,10 @@ pub enum Step {
     Wait(u16),
     /// So many milliseconds pass in which the process stands still.
     Pause(u16),
+    /// A datagram arrives of which only the head and the end are as this peer would make them.
+    HollowDatagram { from: u8, bytes: Vec<u8> },
+    /// The datagram comes twice more that came so many datagrams ago.
+    Repeat(u8),
 }
 
 /// What a child does.
@@ -93,19 +96,4 @@ pub fn identity(peer: u8) -> Identity {
     let place = peer % 8 + 1;
     let addr = SocketAddr::from(([10, 0, 0, place], 7946));
     Identity { addr, bump: 0, instance: InstanceId::new(u64::from(peer) + 1) }
-}
-
-/// A whole packet of the default cluster.
-pub fn sealed(swim: &[u8], from: Identity, messages: &[Message], noise: &[u8]) -> Vec<u8> {
-    let mut packet = Vec::new();
-    Codec::plaintext("haulout").begin(&mut packet, swim);
-    if !(messages.is_empty() && noise.is_empty()) {
-        packet = postcard::to_extend(&from, packet).expect("an identity");
-    }
-    for message in messages {
-        packet = postcard::to_extend(message, packet).expect("a message");
-    }
-    packet.extend_from_slice(noise);
-    seal_plaintext(&mut packet, 0);
-    packet
 }
