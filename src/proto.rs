@@ -16,6 +16,7 @@ mod half_open;
 mod handover;
 mod hash;
 mod health;
+mod hearing;
 pub(crate) mod hint;
 mod ids;
 mod io;

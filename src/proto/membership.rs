@@ -8,22 +8,25 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use chacha20::ChaCha8Rng;
-use foca::{Foca, Member, Notification, PostcardCodec, State, Timer};
+use foca::{Foca, Member, PostcardCodec, State, Timer};
 use rand_core::{Rng, SeedableRng};
 
 use super::allowance::Allowance;
 use super::hash::fmix64;
 use super::health::Health;
+use super::hearing::Hearing;
 use super::probes::Probes;
 use super::timer::Timers;
 use super::wire::TableEntry;
 use super::{Identity, InstanceId, Rule, Sabotage, Stats, Time, Wakeup};
 use crate::config::{Config, Profile};
 
+mod collected;
 mod parameters;
 mod seeking;
 mod tables;
 
+use collected::Collected;
 use parameters::{REMOVE_DOWN_AFTER, foca_config, suspicion_max};
 
 /// How many members that became active last are told along with every answer: with fewer newcomers than this at
@@ -110,50 +113,6 @@ enum Tick {
     Seek,
 }
 
-/// What foca asked for during one call.
-#[derive(Debug, Default)]
-struct Collected {
-    bytes: Vec<u8>,
-    packets: VecDeque<(Identity, std::ops::Range<usize>)>,
-    timers: Vec<(Duration, Timer<Identity>)>,
-    /// The instances whose standing may have changed.
-    touched: BTreeSet<InstanceId>,
-    rejoined: bool,
-    /// At which incarnation this node speaks. foca does not tell, but writes it on each packet.
-    incarnation: u16,
-    /// The member that was probed.
-    probed: Option<(Identity, u8)>,
-}
-
-impl foca::Runtime<Identity> for Collected {
-    fn notify(&mut self, notification: Notification<'_, Identity>) {
-        match notification {
-            Notification::MemberUp(id) | Notification::MemberDown(id) => {
-                self.touched.insert(id.instance);
-            }
-            Notification::Rename(old, new) => self.touched.extend([old.instance, new.instance]),
-            Notification::Rejoin(_) => self.rejoined = true,
-            _ => {}
-        }
-    }
-
-    fn send_to(&mut self, to: Identity, data: &[u8]) {
-        if let Ok((header, _)) = postcard::take_from_bytes::<foca::Header<Identity>>(data) {
-            self.incarnation = header.src_incarnation;
-            if let foca::Message::Ping(number) = header.message {
-                self.probed = Some((to, number));
-            }
-        }
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(data);
-        self.packets.push_back((to, start..self.bytes.len()));
-    }
-
-    fn submit_after(&mut self, event: Timer<Identity>, after: Duration) {
-        self.timers.push((after, event));
-    }
-}
-
 /// The members as this node sees them.
 pub(crate) struct Membership {
     foca: Foca<Identity, PostcardCodec, ChaCha8Rng, foca::NoCustomBroadcast>,
@@ -179,6 +138,7 @@ pub(crate) struct Membership {
     believed: Vec<u8>,
     buddy_tick_set: bool,
     health: Health,
+    hearing: Hearing,
     probes: Probes,
     seeds: Vec<SocketAddr>,
     wants_seeds: bool,
@@ -225,6 +185,7 @@ impl Membership {
             believed: Vec::new(),
             buddy_tick_set: false,
             health: Health::default(),
+            hearing: Hearing::new(now, profile),
             probes: Probes::default(),
             seeds: Vec::new(),
             wants_seeds: false,
@@ -306,6 +267,19 @@ impl Membership {
     /// How well this node is.
     pub(crate) fn health(&mut self) -> &mut Health {
         &mut self.health
+    }
+
+    /// A datagram came that was believed.
+    pub(crate) fn heard(&mut self, now: Time) {
+        self.hearing.heard(now);
+    }
+
+    /// Whether this node accuses nobody, because it hears nobody and would have to hear several. Where there is only one
+    /// other, its silence is all that can be known of it.
+    pub(crate) fn withholds_judgement(&self, now: Time) -> bool {
+        self.active.len() > 1
+            && self.hearing.withholds_judgement(now, self.suspicion_max())
+            && !self.sabotage.lacks(Rule::DeafAccusesNobody)
     }
 
     /// At which incarnation this node speaks.
@@ -473,6 +447,16 @@ impl Membership {
             }
             return;
         }
+        if self.withholds_judgement(now) {
+            let later = match &timer {
+                Timer::ProbeRandomMember(_) => Some(self.profile.probe_period()),
+                Timer::ChangeSuspectToDown { .. } => Some(self.suspicion_max()),
+                _ => None,
+            };
+            if let Some(later) = later {
+                return self.timers.set(now + later, Wakeup::Swim, Tick::Swim(timer));
+            }
+        }
         let is_probe = matches!(timer, Timer::ProbeRandomMember(_));
         if self.foca.handle_timer(timer, &mut self.collected).is_err() {
             stats.swim_errors += 1;
@@ -504,6 +488,7 @@ impl Membership {
     /// The clock jumped: this node was paused. Suspicions raised before count from now, because those suspected had
     /// no chance to be heard.
     pub(crate) fn handle_pause(&mut self, now: Time) {
+        self.hearing.restart(now);
         let mut kept = Timers::default();
         while let Some(tick) = self.timers.pop(Time::from_nanos(u64::MAX)) {
             match tick {
@@ -548,7 +533,8 @@ impl Membership {
 
     /// Somebody told this node that it is suspected: refute.
     pub(crate) fn handle_suspected(&mut self, now: Time, who: Identity, incarnation: u16, stats: &mut Stats) {
-        if who == self.me() {
+        // Of an older one it was refuted before, which whoever told it is answered.
+        if who == self.me() && incarnation >= self.incarnation() {
             stats.refutations += 1;
             self.apply(now, std::iter::once(Member::new(who, incarnation, State::Suspect)), stats);
         }

@@ -75,6 +75,8 @@ pub enum Rule {
     OneWhoReachesItSuffices,
     /// A death that others tell of is believed only when the member does not answer here either.
     ObituariesAreChecked,
+    /// Whoever hears nobody accuses nobody, for as long as it may be its own fault.
+    DeafAccusesNobody,
     /// A silent member is given up before its suspicion is over only when others hear nothing of it either.
     SilenceIsConfirmed,
     /// An exchange carries the table of members.

@@ -96,21 +96,31 @@ fn an_exchange_tells_of_a_death_that_somebody_missed() {
     assert!(with * 3 < without * 2, "{with:?} with the rule, {without:?} without");
 }
 
+/// Whether one of five nodes that is deaf for so long gave anybody up meanwhile.
+fn deaf_for(duration: Duration, sabotage: Sabotage) -> Promise {
+    let mut cluster = cluster_with(Options { sabotage, ..Options::default() }, &FIVE);
+    cluster.run_for(secs(5));
+    let others: Vec<_> = cluster.nodes().filter(|&node| node != A).collect();
+    others.iter().for_each(|&other| cluster.cut_class(other, A, PacketClass::Datagrams));
+    cluster.run_for(duration);
+    match cluster.stats(A).members_down {
+        0 => Ok(()),
+        downs => Err(format!("{downs} healthy members were given up by a deaf one")),
+    }
+}
+
 /// Goal: a node that hears nothing takes nobody for dead as long as it may be its own fault.
-/// Method: one of five nodes is deaf for three seconds, which is shorter than a suspicion that nobody confirms.
+/// Method: one of five nodes is deaf for 15 seconds, three times as long as it otherwise takes.
 #[test]
-fn whoever_hears_nothing_alone_gives_nobody_up() {
-    needs(Rule::SilenceIsConfirmed, |sabotage| {
-        let mut cluster = cluster_with(Options { sabotage, ..Options::default() }, &FIVE);
-        cluster.run_for(secs(5));
-        let others: Vec<_> = cluster.nodes().filter(|&node| node != A).collect();
-        others.iter().for_each(|&other| cluster.cut_class(other, A, PacketClass::Datagrams));
-        cluster.run_for(secs(3));
-        match cluster.stats(A).members_down {
-            0 => Ok(()),
-            downs => Err(format!("{downs} healthy members were given up by a deaf one")),
-        }
-    });
+fn whoever_hears_nobody_gives_nobody_up() {
+    needs(Rule::DeafAccusesNobody, |sabotage| deaf_for(secs(15), sabotage));
+}
+
+/// Goal: a suspicion that nobody confirms lasts longer.
+/// Method: one of five nodes is deaf for three seconds, and judges all the same.
+#[test]
+fn whoever_hears_nothing_alone_gives_nobody_up_soon() {
+    needs(Rule::SilenceIsConfirmed, |sabotage| deaf_for(secs(3), sabotage.and(Rule::DeafAccusesNobody)));
 }
 
 /// Goal: whoever can talk to a member does not give it up because others do.

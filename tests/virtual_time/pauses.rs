@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use haulout::Event;
 use haulout_sim::measures::duplicates;
-use haulout_sim::{Cluster, NodeIdx, Resume};
+use haulout_sim::{Cluster, NodeIdx, PacketClass, Resume};
 
 use crate::support::*;
 
@@ -126,6 +126,29 @@ fn a_node_that_slept_does_not_declare_the_others_down() {
         let events = events_from(&cluster, node, resumed);
         let downs = events.iter().filter(|(_, event)| matches!(event, Event::MemberDown(_))).count();
         assert_eq!(downs, 0, "seed {seed}");
+    }
+}
+
+/// Goal: a process that stood still accuses nobody and takes over nothing before it has heard somebody.
+/// Method: one of five nodes stands still for 30 s, like a machine that is suspended: nothing waits in its sockets;
+/// when it goes on nothing reaches it for 10 s more.
+#[test]
+fn a_node_that_stood_still_judges_nobody_before_it_hears_somebody() {
+    for (seed, resume) in [(1, Resume::PacketsFirst), (2, Resume::TimersFirst)] {
+        let mut cluster = cluster(seed, 5);
+        let ids = start_many(&mut cluster, 40);
+        cluster.set_resume(resume);
+        (1..5).for_each(|other| cluster.cut_class(NodeIdx(other), A, PacketClass::All));
+        cluster.pause(A);
+        cluster.run_for(secs(30));
+        let resumed = cluster.now();
+        cluster.resume(A);
+        cluster.run_for(secs(10));
+        assert_eq!(cluster.stats(A).members_down, 0, "seed {seed}");
+        let begun = cluster.journal().runs().iter().filter(|run| run.node == A && run.began > resumed).count();
+        assert_eq!(begun, 0, "seed {seed}");
+        cluster.heal();
+        converge_to(&mut cluster, REST, &ids);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use haulout::{Config, Profile};
-use haulout_sim::{Cluster, Link, NodeIdx, Options, Resume};
+use haulout_sim::{Cluster, Link, NodeIdx, Options, PacketClass, Resume};
 
 use crate::support::*;
 
@@ -85,4 +85,55 @@ fn an_idle_node_of_ten_sends_few_bytes() {
     cluster.run_for(secs(120));
     let per_second = (sent(&cluster) - before) / 10 / 120;
     assert!(per_second <= 300, "{per_second} B/s");
+}
+
+/// Goal: a node that hears nobody keeps its judgement to itself, so that nobody has to contradict it.
+/// Method: one node of several hears no datagram, or nothing at all, for 15 s, and is heard all the time. The others, whom it
+/// does not answer, give it up; it gives up none of them, and it alone takes a new identity when it hears them again.
+#[test]
+fn a_node_that_hears_nobody_accuses_nobody() {
+    for (seed, nodes, class) in [
+        (1, 3, PacketClass::All),
+        (2, 5, PacketClass::Datagrams),
+        (3, 5, PacketClass::All),
+        (4, 10, PacketClass::Datagrams),
+    ] {
+        let mut cluster = cluster(seed, nodes);
+        let all = start_many(&mut cluster, 30);
+        let others: Vec<_> = cluster.nodes().filter(|&node| node != A).collect();
+        others.iter().for_each(|&other| cluster.cut_class(other, A, class));
+        cluster.run_for(secs(15));
+        cluster.heal();
+        converge_to(&mut cluster, REST, &all);
+        assert_eq!(cluster.stats(A).members_down, 0, "{nodes} nodes");
+        for other in others {
+            let stats = cluster.stats(other);
+            assert_eq!((stats.members_down, stats.rejoins), (1, 0), "{nodes} nodes: {other:?}");
+        }
+    }
+}
+
+/// Goal: a suspicion that was refuted before costs one datagram, however often it is told.
+/// Method: one node of five hears nothing for 15 s and is told again and again that others suspect it.
+#[test]
+fn a_suspicion_is_refuted_once() {
+    let mut cluster = cluster(2, 5);
+    (1..5).for_each(|other| cluster.cut_class(A, NodeIdx(other), PacketClass::Datagrams));
+    cluster.run_for(secs(4));
+    let told = sum(&cluster, |stats| stats.buddy_messages);
+    let refuted = cluster.stats(A).refutations;
+    assert!(told > 50 && (1..=3).contains(&refuted), "told {told} times, refuted {refuted} times");
+}
+
+/// Goal: a node whose others are all gone takes over in the end, although it hears nobody.
+/// Method: all but one of three and of five nodes lose power in one moment.
+#[test]
+fn the_last_node_takes_over_when_all_others_fell_silent() {
+    for nodes in [3, 5] {
+        let mut cluster = cluster(6, nodes);
+        let all = start_many(&mut cluster, 30);
+        (1..nodes).for_each(|other| cluster.lose_power(NodeIdx(other)));
+        cluster
+            .expect(secs(25), "all children run on the last node", |cluster| running_on(cluster, A).len() == all.len());
+    }
 }

@@ -62,6 +62,11 @@ const HARMLESS: &[(Rule, &str)] = &[
         "a former life that is taken for a member is given up a few seconds later, and nothing runs on it",
     ),
     (
+        Rule::DeafAccusesNobody,
+        "healthy members take new identities because of a node that hears nobody: false deaths, which only a fault leads to, \
+         and which the rules for rejoining heal",
+    ),
+    (
         Rule::SilenceIsConfirmed,
         "a node that hears nothing itself gives healthy members up sooner: false deaths, which only a fault leads to, and \
          which the rules for rejoining heal",

@@ -95,6 +95,9 @@ impl Node {
         let now = self.cx.now;
         let Some(doubt) = self.doubts.get(instance).filter(|doubt| doubt.next <= now) else { return };
         let is_late = doubt.turn(now);
+        if self.cx.membership.withholds_judgement(now) {
+            doubt.restart();
+        }
         let (member, number, suspected_at) = (doubt.member, doubt.number, doubt.suspected_at);
         if is_late {
             self.note_lateness();

@@ -35,6 +35,7 @@ impl Node {
         match self.sift(from, bytes).and_then(|()| self.cx.codec.open(bytes, Place::Datagram, &mut opened)) {
             Ok(packet) if !self.may_send_from(from, &packet) => self.refuse(from, Refused::Source),
             Ok(packet) if self.believes(from, &packet) => {
+                self.cx.membership.heard(self.cx.now);
                 if !packet.swim.is_empty() {
                     self.cx.stats.swim_packets_received += 1;
                     self.cx.stats.swim_bytes_received += packet.swim.len() as u64;
