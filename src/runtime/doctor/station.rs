@@ -63,8 +63,9 @@ impl Station {
         config.check()?;
         keys::load(&mut config.security)?;
         Handle::try_current().map_err(|_| StartNodeError::NoRuntime)?;
-        let (opened, has_port) = match sockets::open(config.bind) {
-            Err(StartNodeError::AddressInUse { .. }) => (sockets::open(SocketAddr::new(config.bind.ip(), 0))?, false),
+        let open = |bind| sockets::open(bind, config.limits.datagram_buffer_bytes);
+        let (opened, has_port) = match open(config.bind) {
+            Err(StartNodeError::AddressInUse { .. }) => (open(SocketAddr::new(config.bind.ip(), 0))?, false),
             opened => (opened?, true),
         };
         let bound = if has_port { opened.addr } else { config.bind };
