@@ -3,7 +3,7 @@
 //! In SWIM a death is final, and whoever hears of it believes it. But the other side of a split that heals tells of the
 //! deaths of this side's members: a node that believed it would run what its own neighbours run. So each such death is
 //! checked by a few questions, each with twice as long for the answer as the one before. Where the member lives, that costs
-//! a round trip; where it is suspected here, or its port refuses, a moment; else most of the time that SWIM gives an answer.
+//! a round trip; where it is suspected here, or its port refuses, a moment; else about as long as the shortest suspicion.
 //!
 //! May not: send anything, or say what a death means.
 
@@ -15,10 +15,11 @@ use super::{ConnId, Identity, InstanceId, Time};
 /// Ports tried at once. Where more die together, silence has to do for the others.
 const DIALS_MAX: usize = 32;
 /// Questions without an answer after which a death is believed for which nothing speaks but that it was told. With a tenth
-/// of all datagrams lost, both ways, and answers that take as long as the third question, one check in a thousand errs.
-const QUESTIONS: u32 = 5;
+/// of all datagrams lost, both ways, and answers that take as long as the fifth question, one check in a thousand errs. It
+/// lasts about as long as the shortest suspicion: nothing else says that the member is silent.
+const QUESTIONS: u32 = 7;
 /// The same where the member was suspected: this node has told it so several times, and it has not said that it lives.
-const QUESTIONS_OF_SUSPECT: u32 = 3;
+const QUESTIONS_OF_SUSPECT: u32 = 4;
 /// The same where the port refuses. That alone is no proof, as a firewall may be the reason.
 const QUESTIONS_IF_REFUSED: u32 = 1;
 
@@ -140,8 +141,8 @@ mod tests {
 
     #[test]
     fn silence_proves_it_the_sooner_the_more_speaks_for_it() {
-        assert_eq!(true_after(&mut obituary(false)), PAUSE * 31);
-        assert_eq!(true_after(&mut obituary(true)), PAUSE * 7);
+        assert_eq!(true_after(&mut obituary(false)), PAUSE * 127);
+        assert_eq!(true_after(&mut obituary(true)), PAUSE * 15);
         let mut obituaries = Obituaries::default();
         obituaries.insert(Obituary { conn: Some(ConnId(3)), ..obituary(false) });
         assert!(!obituaries.heard(ConnId(4), true), "another stream");
@@ -156,6 +157,6 @@ mod tests {
         let mut obituary = obituary(false);
         (1..QUESTIONS).for_each(|_| obituary.turn(obituary.next));
         obituary.turn(obituary.next + Duration::from_secs(1));
-        assert_eq!(true_after(&mut obituary), PAUSE * 31);
+        assert_eq!(true_after(&mut obituary), PAUSE * 127);
     }
 }

@@ -104,6 +104,12 @@ impl Doubt {
         self.turns >= QUESTIONS * health_factor
     }
 
+    /// Whether it has been suspected and silent for so long that a death of which others tell is believed: half of what it
+    /// takes to give it up at the earliest.
+    pub(crate) fn confirms(&self, profile: Profile) -> bool {
+        self.suspected_at.is_some() && self.turn * self.turns >= profile.suspicion_min() / 2
+    }
+
     /// Whether now is a time to tell the other jurors: again and again, because what is told may be lost.
     pub(crate) fn is_telling(&self) -> bool {
         self.turns > 0 && self.turns.is_multiple_of(QUESTIONS)
@@ -254,6 +260,15 @@ mod tests {
         // The same one twice is one.
         [2, 3, 4, 4].into_iter().for_each(|by| doubt.confirm(member(by).instance));
         assert_eq!(turns_until_over(&mut doubt, 8), 13);
+    }
+
+    #[test]
+    fn a_death_that_others_tell_of_is_confirmed_by_half_a_suspicion() {
+        let mut doubt = suspected();
+        (0..6).for_each(|_| assert!(!doubt.turn(doubt.next)));
+        assert!(!doubt.confirms(Profile::Lan));
+        doubt.turn(doubt.next);
+        assert!(doubt.confirms(Profile::Lan));
     }
 
     #[test]

@@ -16,9 +16,9 @@ impl Node {
     pub(super) fn take_obituaries(&mut self) {
         let mut is_any_true = false;
         while let Some(member) = self.cx.membership.poll_obituary() {
-            // Whoever has asked it in vain already need not ask again.
-            let health = self.cx.membership.health().factor();
-            if self.doubts.get(member.instance).is_some_and(|doubt| doubt.is_suspicious(health)) {
+            // Whoever has asked it in vain for long enough need not ask again.
+            let profile = self.cx.config.profile;
+            if self.doubts.get(member.instance).is_some_and(|doubt| doubt.confirms(profile)) {
                 is_any_true |= self.cx.membership.bury(self.cx.now, member, &mut self.cx.stats);
             } else if !self.has_left && !self.obituaries.contains(member.instance) {
                 self.check_obituary(member);
