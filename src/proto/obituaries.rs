@@ -37,23 +37,23 @@ pub(crate) struct Obituary {
     pub(crate) conn: Option<ConnId>,
     was_suspected: bool,
     refused: bool,
-    first_pause: Duration,
+    pause_max: Duration,
     unanswered: u32,
 }
 
 impl Obituary {
     pub(crate) fn new(member: Identity, number: u64, now: Time, pause: Duration, was_suspected: bool) -> Self {
         let next = now + pause;
-        let (refused, first_pause, unanswered) = (false, pause, 0);
-        Obituary { member, number, next, pause, conn: None, was_suspected, refused, first_pause, unanswered }
+        let (refused, pause_max, unanswered) = (false, pause * (1 << QUESTIONS), 0);
+        Obituary { member, number, next, pause, conn: None, was_suspected, refused, pause_max, unanswered }
     }
 
-    /// The time for an answer is over. One that is over for as long again shows that this process was held up itself: it
-    /// begins anew.
+    /// The time for an answer is over. One that is over for as long again shows that this process was held up itself, and
+    /// does not count; the next has longer, so that a process that is always late comes to an end too.
     pub(crate) fn turn(&mut self, now: Time) {
         let is_late = now.since(self.next) > self.pause;
-        self.unanswered = if is_late { 0 } else { self.unanswered + 1 };
-        self.pause = self.first_pause * (1 << self.unanswered);
+        self.unanswered += u32::from(!is_late);
+        self.pause = (self.pause * 2).min(self.pause_max);
         self.next = now + self.pause;
     }
 
@@ -153,10 +153,18 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_was_held_up_asks_anew() {
-        let mut obituary = obituary(false);
-        (1..QUESTIONS).for_each(|_| obituary.turn(obituary.next));
-        obituary.turn(obituary.next + Duration::from_secs(1));
-        assert_eq!(true_after(&mut obituary), PAUSE * 127);
+    fn a_turn_that_comes_late_does_not_count_and_one_that_is_always_late_ends_too() {
+        let mut held_up = obituary(false);
+        (1..QUESTIONS).for_each(|_| held_up.turn(held_up.next));
+        held_up.turn(held_up.next + Duration::from_secs(10));
+        assert!(!held_up.is_true(), "the last question may have been answered meanwhile");
+        held_up.turn(held_up.next);
+        assert!(held_up.is_true());
+        let mut slow = obituary(false);
+        let turns = (1..=20).find(|_| {
+            slow.turn(slow.next + PAUSE * 10);
+            slow.is_true()
+        });
+        assert_eq!(turns, Some(QUESTIONS + 4), "the first four had less time than it is late by");
     }
 }
