@@ -45,7 +45,7 @@ impl Node {
         self.doubts.expect(from.instance, self.cx.now, within + grace);
     }
 
-    fn question_period(&self) -> Duration {
+    pub(super) fn question_period(&self) -> Duration {
         self.cx.config.profile.question_period()
     }
 

@@ -8,6 +8,7 @@ use super::Node;
 use crate::proto::looks::PROBES;
 use crate::proto::obituaries::Obituary;
 use crate::proto::shared::Alarm;
+use crate::proto::suspicion::LATE_AFTER;
 use crate::proto::wire::Message;
 use crate::proto::{ConnId, Identity, InstanceId, Output, StreamEvent, Wakeup};
 
@@ -33,7 +34,10 @@ impl Node {
         self.cx.stats.obituaries += 1;
         let was_suspected = self.cx.membership.incarnation_of(member).is_some_and(|(_, is_suspect)| is_suspect);
         let (number, pause) = (self.cx.rng.next_u64(), self.patience() / PROBES);
-        let mut obituary = Obituary::new(member, number, self.cx.now, pause, was_suspected);
+        let mut obituary = Obituary::new(member, number, self.cx.now, pause, self.question_period() * LATE_AFTER);
+        if was_suspected {
+            obituary = obituary.of_suspect();
+        }
         if self.obituaries.may_dial() {
             let conn = self.cx.links.next_conn(&mut self.cx.stats);
             obituary.conn = Some(conn);
