@@ -29,7 +29,6 @@ mod node;
 mod notices;
 mod obituaries;
 pub(crate) mod outbox;
-mod pace;
 pub mod packet;
 pub mod placement;
 mod probes;

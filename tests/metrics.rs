@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use haulout::{ChildSpec, Config, FigureKind, Node, ScopeStats, Stats};
 use metrics::{Counter, CounterFn, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+use tokio::sync::Notify;
 
 /// What was published: by name and labels, and what each name is said to be.
 #[derive(Clone, Default)]
 struct Recorded {
     values: Arc<Mutex<BTreeMap<String, (FigureKind, f64)>>>,
     described: Arc<Mutex<BTreeMap<String, String>>>,
+    changed: Arc<Notify>,
 }
 
 struct Slot(Recorded, String);
@@ -19,6 +21,7 @@ struct Slot(Recorded, String);
 impl Slot {
     fn put(&self, kind: FigureKind, value: f64) {
         self.0.values.lock().unwrap().insert(self.1.clone(), (kind, value));
+        self.0.changed.notify_one();
     }
 }
 
@@ -100,7 +103,7 @@ async fn every_figure_is_published_with_its_labels_and_follows_what_happens() {
     let running = "haulout_scope_children_running{node=n1,scope=jobs}";
     let is_published = async {
         while value(running) != Some((FigureKind::Gauge, 1.0)) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            recorded.changed.notified().await;
         }
     };
     tokio::time::timeout(Duration::from_secs(10), is_published).await.expect("published within seconds");

@@ -31,6 +31,13 @@ impl Allowance {
         self.left
     }
 
+    /// Whether it may be done once more, which then counts.
+    pub(crate) fn allows(&mut self, now: Time) -> bool {
+        let may = self.left(now) > 0;
+        self.take(usize::from(may));
+        may
+    }
+
     /// So often it was done.
     pub(crate) fn take(&mut self, count: usize) {
         self.left = self.left.saturating_sub(count);
@@ -49,6 +56,7 @@ mod tests {
         let mut allowance = Allowance::per_second(MAX, Time::ZERO);
         allowance.take(MAX);
         assert_eq!(allowance.left(Time::ZERO), 0);
+        assert!(!allowance.allows(Time::ZERO));
         let mut done = 0;
         for millis in 0..10_000 {
             let left = allowance.left(Time::ZERO + Duration::from_millis(millis));

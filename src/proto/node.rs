@@ -9,6 +9,7 @@ use std::time::Duration;
 use chacha20::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
+use super::allowance::Allowance;
 use super::budget::Budget;
 use super::group::ChildKey;
 use super::group::records::{LABELS_MAX, RECORD_BYTES_MAX, record_bytes};
@@ -19,7 +20,6 @@ use super::membership::{Change, Membership, Standing};
 use super::notices::Notices;
 use super::obituaries::Obituaries;
 use super::outbox::{Gossip, Outbox};
-use super::pace::Pace;
 use super::packet::{Codec, Life};
 use super::refusals::Refusals;
 use super::scope::Scope;
@@ -54,6 +54,8 @@ use leaving::Leaving;
 pub use sizes::Size;
 use watching::Choice;
 
+/// Those that are told within a second that they are down: enough to wake whoever slept, too few to be an amplifier.
+const YOU_ARE_DOWN_PER_SECOND_MAX: usize = 20;
 /// How often writers that are long dead are looked for.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
 
@@ -78,8 +80,8 @@ pub struct Node {
     opened: Vec<u8>,
     leaving: Option<Leaving>,
     has_left: bool,
-    you_are_down: Pace,
-    examinations: Pace,
+    you_are_down: Allowance,
+    examinations: Allowance,
     refusals: Refusals,
     lives: Lives,
     sources: Sources,
@@ -175,8 +177,8 @@ impl Node {
             opened: Vec::new(),
             leaving: None,
             has_left: false,
-            you_are_down: Pace::default(),
-            examinations: Pace::default(),
+            you_are_down: Allowance::per_second(YOU_ARE_DOWN_PER_SECOND_MAX, now),
+            examinations: Allowance::per_second(examining::PER_SECOND_MAX, now),
             refusals: Refusals::default(),
             lives: Lives::new(limits.members_max),
             sources: Sources::new(birth.instance, now),
@@ -687,11 +689,9 @@ impl Node {
         }
     }
 
-    /// At most 20 a second: enough to wake whoever slept, too few to be an amplifier.
+    /// Tells somebody that it is down here.
     fn tell_down(&mut self, identity: Identity) {
-        const PER_SECOND_MAX: usize = 20;
-        let now = self.cx.now;
-        if identity.addr != self.cx.me().addr && self.you_are_down.allows(now, PER_SECOND_MAX) {
+        if identity.addr != self.cx.me().addr && self.you_are_down.allows(self.cx.now) {
             self.cx.stats.you_are_down_sent += 1;
             let bump = self.cx.membership.bump_at(identity.addr);
             self.send_alone(identity.addr, &Message::YouAreDown(identity, bump));

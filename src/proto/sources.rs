@@ -38,10 +38,7 @@ impl Sources {
             IpAddr::V4(ip) => XxHash3_64::oneshot_with_seed(self.seed, &ip.octets()),
             IpAddr::V6(ip) => XxHash3_64::oneshot_with_seed(self.seed, &ip.octets()),
         };
-        let place = &mut self.places[(hash % PLACES as u64) as usize];
-        let has_room = place.left(now) > 0;
-        place.take(1);
-        has_room
+        self.places[(hash % PLACES as u64) as usize].allows(now)
     }
 }
 

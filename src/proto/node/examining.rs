@@ -11,7 +11,7 @@ use crate::proto::packet::Packet;
 use crate::proto::wire::Message;
 
 /// Answers in a second: more than a few operators need at once, too few to be of use to whoever forges their addresses.
-const PER_SECOND_MAX: usize = 200;
+pub(super) const PER_SECOND_MAX: usize = 200;
 
 impl Node {
     /// Answers where the question came from, in as many bytes: neither an amplifier nor smaller than what is to be tried.
@@ -23,7 +23,7 @@ impl Node {
         encode(&mut answer, &Message::Examined(number, self.cx.wall_ms()));
         if answer.len() > room {
             self.cx.stats.refused_malformed += 1;
-        } else if !self.examinations.allows(self.cx.now, PER_SECOND_MAX) {
+        } else if !self.examinations.allows(self.cx.now) {
             self.cx.stats.refused_limit += 1;
         } else {
             answer.resize(room, 0);
