@@ -99,9 +99,12 @@ impl Draw {
         let drawn_nodes = *sizes.pick(&[2, 3, 3, 4, 5, 5, 6, 8]).unwrap_or(&3);
         let drawn_children = *sizes.pick(&[5, 10, 20, 30, 50, 100]).unwrap_or(&20);
         let count = self.nodes.unwrap_or(drawn_nodes).max(1);
-        let config = Config { security: self.security(&faults), ..self.config() };
-        let mut plan = process::Nodes::new(self, &faults, count, &config);
         let long = long::Long::of(self, &faults);
+        let mut config = Config { security: self.security(&faults), ..self.config() };
+        if long.is_some_and(long::Long::is_days) && self.timings.is_none() {
+            config.profile = haulout::Profile::Lan;
+        }
+        let mut plan = process::Nodes::new(self, &faults, count, &config);
         let mut plotted = plots::events(self, &faults, &mut plan);
         plotted.extend(long.into_iter().flat_map(|long| long.events(self, &mut plan)));
         let mut events = network::events(self, &faults, &plan.names(), &config);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::super::{Act, Scenario, SpecPlan, Timed};
 use super::process::Nodes;
 use super::{Draw, round};
+use crate::network::Class;
 use crate::random::{Random, Range};
 
 /// How long the time in between is. Most are short enough to be cheap, and longer than any timeout; the last ones are
@@ -29,6 +30,12 @@ impl Long {
         let from = round(random.duration(Range::new(draw.duration / 4, draw.duration / 4 * 3)));
         let hours = *random.pick(&HOURS).unwrap_or(&1);
         Some(Long { from, lasts: Duration::from_secs(3_600 * hours) })
+    }
+
+    /// Whether it is so long that the timings `local` would cost minutes: they probe three times as often as `lan`, and what
+    /// is forgotten after a day is forgotten after the same day.
+    pub(super) fn is_days(self) -> bool {
+        self.lasts > Duration::from_secs(2 * 3_600)
     }
 
     /// A node that is paused all the while, or a split with nodes on both sides, or both.
@@ -57,19 +64,18 @@ impl Long {
     /// Makes room for the time in between, and lets users call now and then in it.
     pub(super) fn stretch(self, draw: &Draw, children: usize, scenario: &mut Scenario) {
         let mut random = draw.stream("long calls");
+        let names: Vec<String> = scenario.nodes().into_iter().map(|node| node.name).collect();
         for timed in &mut scenario.events {
             if timed.at > self.from {
                 timed.at += self.lasts;
                 continue;
             }
             let left = self.from.saturating_sub(timed.at);
-            // What a clogged link keeps for days fits nowhere, and under bad weather for days there is nothing else.
-            let may_last = !matches!(timed.act, Act::Clog { .. } | Act::Weather { .. } | Act::Rolling { .. });
+            let may_last = may_last(&timed.act, names.len());
             if let Some(lasting) = timed.act.lasting_mut().filter(|lasting| may_last && **lasting > left) {
                 *lasting += self.lasts;
             }
         }
-        let names: Vec<String> = scenario.nodes().into_iter().map(|node| node.name).collect();
         for node in scenario.cluster.nodes.iter_mut().filter(|node| node.at > self.from) {
             node.at += self.lasts;
         }
@@ -90,6 +96,17 @@ impl Long {
             false => Act::Terminate { id, on, replicated: 0 },
         };
         Timed { at, act }
+    }
+}
+
+/// Whether a fault may go on for days: whoever is away is forgotten, and sides that can't talk at all come to rest. Where
+/// some can talk and others can't, or only sometimes, members come and go for as long as that lasts, which costs minutes of
+/// wall time and shows nothing that its first minute has not shown.
+fn may_last(act: &Act, nodes: usize) -> bool {
+    match act {
+        Act::Pause { .. } | Act::Down { .. } => true,
+        Act::Split { sides, class: Class::All, flap: None, .. } => sides.concat().len() == nodes,
+        _ => false,
     }
 }
 
