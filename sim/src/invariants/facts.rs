@@ -201,15 +201,16 @@ impl<'a> Facts<'a> {
     /// hearing it.
     pub(super) fn is_lost_to(&self, observer: NodeIdx, other: NodeIdx, from: Time, to: Time) -> bool {
         let faults = || self.history.faults_between(from, to).map(|fault| fault.kind);
-        let is_refused = faults().any(|kind| kind == FaultKind::Rejects(observer, other));
-        let between = |a: NodeIdx, b: NodeIdx| [a, b].contains(&observer) && [a, b].contains(&other);
+        let (here, there) = (self.machine(observer), self.machine(other));
+        let is_refused = faults().any(|kind| kind == FaultKind::Rejects(here, there));
+        let between = |a: NodeIdx, b: NodeIdx| [a, b].contains(&here) && [a, b].contains(&there);
         let is_deaf = faults().any(|kind| match kind {
             FaultKind::Cut(a, b, class) => class != Class::Streams && between(a, b),
             FaultKind::Clogged(a, b) | FaultKind::Degraded(a, b) | FaultKind::Sifted(a, b) => between(a, b),
             FaultKind::Paused(node) | FaultKind::Slow(node) | FaultKind::ClockJump(node) | FaultKind::Ghost(node) => {
                 [observer, other].contains(&node)
             }
-            FaultKind::Twin(one, twin) => between(one, one) || between(twin, twin),
+            FaultKind::Twin(one, _) => [here, there].contains(&one),
             FaultKind::Loss(loss) => loss >= LOSS_THAT_EXCUSES,
             FaultKind::Weather(severity) => {
                 severity.loss_max() >= LOSS_THAT_EXCUSES || severity.is_heavy() || severity.delay_max >= SLOW_TO_ANSWER
@@ -217,6 +218,15 @@ impl<'a> Facts<'a> {
             FaultKind::Rejects(..) => false,
         });
         is_refused && is_deaf
+    }
+
+    /// Whose links a node has: those of the first process at its address.
+    fn machine(&self, node: NodeIdx) -> NodeIdx {
+        let mut twins = self.history.faults.iter().filter_map(|fault| match fault.kind {
+            FaultKind::Twin(one, twin) if twin == node => Some(one),
+            _ => None,
+        });
+        twins.next().unwrap_or(node)
     }
 
     /// The nodes that had a process then.

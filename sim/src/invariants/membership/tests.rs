@@ -96,4 +96,10 @@ fn whoever_is_said_to_have_crashed_has_ended_or_was_out_of_reach_of_two() {
     let mut lost = Hand::new(3);
     lost.fault(rejects(0, 1), 190, 210).fault(rejects(2, 1), 190, 210).cut(0, 1, 190, 210).cut(2, 1, 190, 210);
     assert_eq!(said(&mut lost), None);
+    // A second process at an address has the links of the first one.
+    for (machine, verdict) in [(3, None), (4, broken)] {
+        let mut twin = Hand::new(3);
+        twin.fault(FaultKind::Twin(NodeIdx(3), NodeIdx(1)), 1, 210);
+        assert_eq!(said(twin.fault(rejects(0, machine), 190, 210).fault(rejects(2, machine), 190, 210)), verdict);
+    }
 }
