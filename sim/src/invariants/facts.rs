@@ -241,6 +241,12 @@ impl<'a> Facts<'a> {
         others.into_iter().any(|&other| self.view(observer, other, at) == Some(true))
     }
 
+    /// Whom an observer held for a member at the beginning or at the end of this time.
+    pub(super) fn members_of(&self, observer: InstanceId, from: Time, to: Time) -> impl Iterator<Item = &Life> + Clone {
+        let holds = move |member, at| self.view(observer, member, at) == Some(true);
+        self.lives.values().filter(move |life| [from, to].into_iter().any(|at| holds(life.instance, at))).copied()
+    }
+
     /// Whether there was any fault at all in this time, however small and wherever.
     pub(super) fn disturbed(&self, from: Time, to: Time) -> bool {
         self.touched.any.meets(from, to)

@@ -130,13 +130,15 @@ fn crashed_processes_have_ended(facts: &Facts<'_>) -> Result<(), Violation> {
     for Told { at, node, by, event } in &facts.told {
         let Event::MemberCrashed(MemberInfo { instance, name, .. }) = event else { continue };
         let Some(life) = facts.life(*instance).filter(|life| life.to.is_none_or(|to| to > *at)) else { continue };
-        let is_lost_to = |observer| facts.is_lost_to(observer, life.node, *at - facts.bounds.look, *at);
+        let since = *at - facts.bounds.look;
+        let is_lost_to = |observer| facts.is_lost_to(observer, life.node, since, *at);
         let others: Vec<NodeIdx> = facts.living(*at).filter(|other| ![life.node, *node].contains(other)).collect();
         let is_pair = !facts.sees_another(*by, *instance, *at);
         let has_witness = is_pair || others.iter().any(|&other| is_lost_to(other));
-        // Among so few, each was asked.
-        let is_contradicted = others.len() <= WITNESSES
-            && others.iter().any(|&other| !facts.touched(other, *at - facts.bounds.look, *at));
+        // Among so few members, each was asked; one that has ended, but is not known to have, may have been one of them.
+        let mut asked = facts.members_of(*by, since, *at).filter(|other| other.instance != *instance);
+        let is_contradicted = asked.clone().count() <= WITNESSES
+            && asked.any(|other| other.to.is_none_or(|to| to > *at) && !facts.touched(other.node, since, *at));
         if !is_lost_to(*node) || !has_witness || is_contradicted {
             let detail = format!("{name} ({instance}) is said to have crashed, and its process lives");
             return Err(Violation::safety("crashes-are-real", *at, detail).on(*node));

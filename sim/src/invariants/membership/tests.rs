@@ -96,6 +96,16 @@ fn whoever_is_said_to_have_crashed_has_ended_or_was_out_of_reach_of_two() {
     let mut lost = Hand::new(3);
     lost.fault(rejects(0, 1), 190, 210).fault(rejects(2, 1), 190, 210).cut(0, 1, 190, 210).cut(2, 1, 190, 210);
     assert_eq!(said(&mut lost), None);
+    // Of four, three were asked; one of them was a member that nobody knew to be dead.
+    for (there_was_a_fourth, verdict) in [(false, broken), (true, None)] {
+        let mut few = Hand::new(6);
+        few.fault(rejects(0, 1), 190, 210).fault(rejects(2, 1), 190, 210).cut(0, 1, 190, 210).cut(2, 1, 190, 210);
+        few.up(0, 3, 1).up(0, 4, 1);
+        if there_was_a_fourth {
+            few.up(0, 5, 1).crash(5, 199);
+        }
+        assert_eq!(said(&mut few), verdict);
+    }
     // A second process at an address has the links of the first one.
     for (machine, verdict) in [(3, None), (4, broken)] {
         let mut twin = Hand::new(3);
