@@ -115,9 +115,7 @@ impl Cluster {
     /// From `since` until every node lists so many children, all running.
     pub(crate) async fn all_listed(&mut self, count: usize, since: u64) -> Result<Duration, BoxError> {
         let mut last = 0;
-        // Listing all the time would be most of what is measured: every node rests two listings for each node.
-        let rest = 2 * self.processes.len() as u32;
-        for answer in self.ask_all(&Request::AwaitListed { count, rest }).await? {
+        for answer in self.ask_all(&Request::AwaitListed { count }).await? {
             let Answer::Listed { at } = answer else { return Err(unexpected(&answer)) };
             last = last.max(at);
         }

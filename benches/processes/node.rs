@@ -31,9 +31,8 @@ pub(crate) enum Request {
     Start { prefix: String, count: usize },
     /// Terminate them again.
     Terminate { prefix: String, count: usize },
-    /// Answer when this node lists exactly so many children and all of them as running; looked at again and again, with
-    /// rests that are so many times as long as a listing takes.
-    AwaitListed { count: usize, rest: u32 },
+    /// Answer when this node lists exactly so many children and all of them as running.
+    AwaitListed { count: usize },
     /// Hand out the first lines of this node's children since the last time.
     FirstLines,
     /// List the children, and look for each, many times.
@@ -178,7 +177,7 @@ async fn serve(children: &Supervisor, request: Request) -> Result<Answer, BoxErr
         }
         Request::Start { prefix, count } => for_each(children, Call::Start, prefix, count).await?,
         Request::Terminate { prefix, count } => for_each(children, Call::Terminate, prefix, count).await?,
-        Request::AwaitListed { count, rest } => await_listed(children, count, rest).await?,
+        Request::AwaitListed { count } => await_listed(children, count).await?,
         Request::FirstLines => first_lines(),
         // On the thread of a worker, like a service's own calls.
         Request::AskOften => Answer::AskedOften(tokio::spawn(ask_often(children.clone())).await??),
@@ -225,28 +224,27 @@ async fn for_each(children: &Supervisor, call: Call, prefix: String, count: usiz
     Ok(Answer::Called { at })
 }
 
-/// Lists until it is so. In between it rests for half of what it seems to take yet: listing in a tight loop would be most
-/// of what is measured, and resting for long would be part of it.
-async fn await_listed(children: &Supervisor, count: usize, rest: u32) -> Result<Answer, BoxError> {
+/// Lists when the node holds as many records as it then must: one of each child, one claim on it, and one of each member.
+/// Listing again and again would be most of what is measured; and counting walks over all that are about to start, so
+/// that it rests ten times as long as that takes.
+async fn await_listed(children: &Supervisor, count: usize) -> Result<Answer, BoxError> {
     let since = clock::now();
-    let mut first = None;
     loop {
         let began = clock::now();
-        let listing = children.which_children(Which::Global).await?;
-        let at = clock::now();
-        let running = listing.iter().filter(|child| child.state == ChildState::Running).count();
+        let held = children.stats().await?;
+        let took = Duration::from_nanos(clock::now() - began);
         let ended = count > 0 || ALIVE.load(Ordering::Relaxed) == 0;
-        if ended && listing.len() == count && running == count {
-            return Ok(Answer::Listed { at });
+        if ended && held.records == 2 * count as u64 + held.members {
+            let listing = children.which_children(Which::Global).await?;
+            let running = listing.iter().filter(|child| child.state == ChildState::Running).count();
+            if listing.len() == count && running == count {
+                return Ok(Answer::Listed { at: clock::now() });
+            }
         }
-        if at > since + PATIENCE.as_nanos() as u64 {
-            return Err(format!("after {PATIENCE:?} {running} of {} children run, not {count}", listing.len()).into());
+        if clock::now() > since + PATIENCE.as_nanos() as u64 {
+            return Err(format!("after {PATIENCE:?} it is not so that {count} children run: {held:?}").into());
         }
-        drop(listing);
-        let done = running.abs_diff(*first.get_or_insert(running)).max(1) as u64;
-        let left = (at - since) * running.abs_diff(count) as u64 / done;
-        let longest = Duration::from_nanos(at - began) * rest.max(1);
-        sleep((Duration::from_nanos(left) / 2).min(longest).max(Duration::from_millis(10))).await;
+        sleep((took * 10).clamp(Duration::from_millis(5), Duration::from_millis(100))).await;
     }
 }
 
