@@ -4,6 +4,7 @@
 mod pair;
 
 use std::hint::black_box;
+use std::ops::Range;
 use std::sync::Arc;
 
 use haulout::proto::group::replica::Record;
@@ -11,7 +12,7 @@ use haulout::proto::group::{BucketMap, ChildKey, Desired, Replica};
 use haulout::proto::packet::{Codec, Life, Place, Refused, TAG_BYTES};
 use haulout::proto::placement::{Candidate, beats, owner};
 use haulout::proto::wire::{Message, ScopeMessage};
-use haulout::proto::{Dot, InstanceId, Sabotage};
+use haulout::proto::{Dot, InstanceId, Node, Sabotage, Stats};
 use haulout::{ChildId, ChildSpec, Key, Security, Spec};
 use pair::{Pair, addr};
 
@@ -35,10 +36,14 @@ fn main() {
         "seal-1400" => seal(times, 1_400),
         "open-100" => open(times, 100),
         "open-1400" => open(times, 1_400),
-        "refuse-noise" => refuse(times, |packet, _| packet[0] = 0),
-        "refuse-repeated" => refuse(times, |_, _| {}),
-        "refuse-unknown" => refuse(times, |packet, number| name_life(packet, number)),
-        "refuse-forged" => refuse(times, |packet, number| name_counter(packet, number)),
+        "refuse-long" => refuse(times, |stats| stats.refused_malformed, |packet, _| packet.resize(1_401, 7)),
+        "refuse-noise" => refuse(times, |stats| stats.refused_malformed, |packet, _| packet[0] = 0),
+        "refuse-cluster" => refuse(times, |stats| stats.refused_other_cluster, |packet, _| packet[3] ^= 1),
+        "refuse-key" => refuse(times, |stats| stats.refused_key, |packet, _| packet[2] ^= 1),
+        "refuse-repeated" => refuse(times, |stats| stats.refused_replay, |_, _| {}),
+        "refuse-rate" => refuse(times, |stats| stats.refused_rate, |packet, number| name_life(packet, number)),
+        "refuse-forged-100" => refuse_forged(times, 100),
+        "refuse-forged-1400" => refuse_forged(times, 1_400),
         other => panic!("there is no case {other}"),
     }
 }
@@ -160,18 +165,37 @@ fn open(times: usize, bytes: usize) {
     }
 }
 
-/// Two nodes with a key, one of which gets a datagram again and again that it has had, each time changed in its way.
-fn refuse(times: usize, change: impl Fn(&mut Vec<u8>, u64)) {
+/// Two nodes with a key, one of which gets a datagram again and again that it has had, each time changed in its way and
+/// refused for the reason that `counter` counts.
+fn refuse(times: usize, counter: fn(&Stats) -> u64, change: impl Fn(&mut Vec<u8>, u64)) {
     let mut pair = Pair::with_security(Security::Keyring { keys: vec![KEY], file: None, env: None });
     pair.run_until(|pair| pair.nodes.iter().all(|node| node.is_quiet() && node.active().len() == 1));
-    let (receiver, now) = (pair.receiver, pair.now);
-    let mut packet = pair.packet.clone();
-    let believed = pair.nodes[receiver].stats().swim_packets_received;
-    for number in 0..times {
-        change(&mut packet, number as u64);
-        pair.nodes[receiver].handle_datagram(now, addr(1 - receiver), black_box(&packet));
-    }
-    assert_eq!(pair.nodes[receiver].stats().swim_packets_received, believed, "nothing may be believed");
+    let (now, sender, mut packet) = (pair.now, addr(1 - pair.receiver), pair.packet.clone());
+    let receiver = &mut pair.nodes[pair.receiver];
+    let mut send = |receiver: &mut Node, numbers: Range<u64>| {
+        for number in numbers {
+            packet.clone_from(&pair.packet);
+            change(&mut packet, number);
+            receiver.handle_datagram(now, sender, black_box(&packet));
+        }
+    };
+    // So many of unknown lives are deciphered in a second before their source has used up what it may.
+    send(receiver, 0..DECIPHERED_AT_FIRST);
+    let before = counter(receiver.stats());
+    send(receiver, DECIPHERED_AT_FIRST..DECIPHERED_AT_FIRST + times as u64);
+    assert_eq!(counter(receiver.stats()) - before, times as u64, "each is refused for this reason");
+}
+
+/// At least what one source may have deciphered at once.
+const DECIPHERED_AT_FIRST: u64 = 1_000;
+
+/// Packets of so many bytes that name a known life and a counter which it has not reached, but are not sealed by it.
+fn refuse_forged(times: usize, bytes: usize) {
+    let forge = |packet: &mut Vec<u8>, number| {
+        packet.resize(bytes, 7);
+        name_counter(packet, number);
+    };
+    refuse(times, |stats| stats.refused_forged, forge);
 }
 
 /// A life that nobody knows: its instance is the first part of the nonce, which follows the eleven bytes that are alike in all.

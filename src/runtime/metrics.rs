@@ -7,7 +7,7 @@ use metrics::{Label, SharedString, Unit, counter, describe_counter, describe_gau
 
 use crate::proto::{Figure, FigureKind, ScopeStats, Stats, Time};
 
-/// How often figures are published at most: scrapers come less often, and all figures together cost some 100 µs.
+/// How often figures are published at most: scrapers come less often.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Publishes the figures of one node.

@@ -17,7 +17,7 @@ use crate::proto::{Command, Page, Reply, ScopeId, ScopeStats};
 /// How many events of a scope are kept for a receiver that is slow to read them.
 pub(super) const EVENTS_KEPT: usize = 1_024;
 
-/// How many children a handle looks at before it lets the protocol loop go on: some 100 µs.
+/// How many children a handle looks at before it lets the protocol loop go on.
 const PEEKED_MAX: usize = 512;
 
 /// How many the loop itself looks at before it goes on with its other work. More, because each time is a trip there.
