@@ -23,6 +23,7 @@ use crate::info::{Event, MemberInfo};
 
 mod calls;
 mod children;
+mod claims;
 mod exchange;
 mod figures;
 mod listing;

@@ -42,36 +42,37 @@ impl Ranges {
         other.iter().fold(false, |grew, (first, last)| self.insert_range(first, last) | grew)
     }
 
-    fn insert_range(&mut self, mut first: u64, mut last: u64) -> bool {
-        // Nearly always the next number of a writer follows the one range that there is.
-        if let Some((start, end)) = self.head.filter(|_| self.rest.is_empty())
-            && (start..=end.saturating_add(1)).contains(&first)
-        {
-            if last <= end {
-                return false;
-            }
-            self.sum = range_hash((start, last));
-            self.head = Some((start, last));
-            return true;
-        }
-        if self.before(first).is_some_and(|(_, end)| end >= last) {
+    fn insert_range(&mut self, first: u64, last: u64) -> bool {
+        // Mostly the next number of a writer follows a range that there is.
+        let before = self.before(first);
+        if before.is_some_and(|(_, end)| end >= last) {
             return false;
         }
-        if let Some((start, end)) = self.before(first)
-            && end.checked_add(1).is_none_or(|next| next >= first)
-        {
-            self.take(start);
-            first = start;
-            last = last.max(end);
-        }
+        let follows = |(_, end): &(u64, u64)| end.checked_add(1).is_none_or(|next| next >= first);
+        let grown = before.filter(follows);
+        let mut reaches = last;
         while let Some((start, end)) = self.after(first)
-            && last.checked_add(1).is_none_or(|next| next >= start)
+            && reaches.checked_add(1).is_none_or(|next| next >= start)
         {
             self.take(start);
-            last = last.max(end);
+            reaches = reaches.max(end);
         }
-        self.put(first, last);
+        match grown {
+            Some(range) => self.extend(range, reaches),
+            None => self.put(first, reaches),
+        }
         true
+    }
+
+    /// Lets a range end later, before the next one begins.
+    fn extend(&mut self, (first, end): (u64, u64), last: u64) {
+        self.sum = self.sum.wrapping_sub(range_hash((first, end))).wrapping_add(range_hash((first, last)));
+        match &mut self.head {
+            Some(head) if head.0 == first => head.1 = last,
+            _ => {
+                self.rest.insert(first, last);
+            }
+        }
     }
 
     /// The last range that begins at `n` or before.

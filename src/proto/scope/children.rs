@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, btree_map};
 use std::sync::Arc;
 
-use smallvec::SmallVec;
 use twox_hash::XxHash3_64;
 
+use super::claims::Claims;
 use crate::child::Spec;
 use crate::proto::InstanceId;
 use crate::proto::group::{BucketMap, ChildKey, Desired, Key, Owned, OwnedKey, Record, Shelf};
@@ -19,18 +19,13 @@ pub(crate) struct Entry {
     pub(crate) record: Option<Record<Desired>>,
     /// Who should run it and what this node does with it, if it is desired or runs here.
     pub(crate) child: Option<Child>,
-    /// What members say that they do with it, ordered by member: each is the writer of what it says.
-    claims: SmallVec<[Record<Owned>; 1]>,
+    claims: Claims,
 }
 
 impl Entry {
     /// What members say that they do with it, ordered by member.
     pub(crate) fn claims(&self) -> impl Iterator<Item = (InstanceId, &Record<Owned>)> {
-        self.claims.iter().map(|record| (record.dot.writer, record))
-    }
-
-    fn claim_of(&self, instance: InstanceId) -> Result<usize, usize> {
-        self.claims.binary_search_by_key(&instance, |record| record.dot.writer)
+        self.claims.as_slice().iter().map(|record| (record.dot.writer, record))
     }
 
     fn is_empty(&self) -> bool {
@@ -193,8 +188,7 @@ impl Children {
 
     /// What a member says that it does with a child.
     pub(crate) fn claim(&self, key: &ChildKey, instance: InstanceId) -> Option<&Record<Owned>> {
-        let entry = self.entries.get(key)?;
-        Some(&entry.claims[entry.claim_of(instance).ok()?])
+        self.entries.get(key)?.claims.of(instance)
     }
 
     /// What members say that they do with a child.
@@ -272,9 +266,7 @@ impl Shelf<OwnedKey, Owned> for Children {
 
     fn get_mut(&mut self, key: &OwnedKey) -> Option<&mut Record<Owned>> {
         let Some(child) = key.child() else { return self.members.get_mut(key) };
-        let entry = self.entries.get_mut(&child)?;
-        let place = entry.claim_of(key.instance()).ok()?;
-        Some(&mut entry.claims[place])
+        self.entries.get_mut(&child)?.claims.of_mut(key.instance())
     }
 
     fn put(&mut self, key: OwnedKey, record: Record<Owned>) -> &Record<Owned> {
@@ -289,25 +281,14 @@ impl Shelf<OwnedKey, Owned> for Children {
         };
         debug_assert_eq!(record.dot.writer, key.instance(), "nobody else writes it");
         let entry = self.entries.get_or_insert_with(&child, Entry::default);
-        let place = match entry.claim_of(key.instance()) {
-            Ok(place) => {
-                entry.claims[place] = record;
-                place
-            }
-            Err(place) => {
-                self.claims += 1;
-                entry.claims.insert(place, record);
-                place
-            }
-        };
-        &entry.claims[place]
+        let (filed, is_new) = entry.claims.put(record);
+        self.claims += usize::from(is_new);
+        filed
     }
 
     fn remove(&mut self, key: &OwnedKey) -> Option<Record<Owned>> {
         let Some(child) = key.child() else { return self.members.remove(key) };
-        let entry = self.entries.get_mut(&child)?;
-        let place = entry.claim_of(key.instance()).ok()?;
-        let removed = entry.claims.remove(place);
+        let removed = self.entries.get_mut(&child)?.claims.remove(key.instance())?;
         self.claims -= 1;
         self.drop_if_empty(&child);
         Some(removed)
@@ -354,7 +335,7 @@ mod tests {
     #[test]
     fn an_entry_is_small() {
         let bytes = size_of::<(ChildKey, Entry)>();
-        assert!(bytes <= 224, "{bytes} bytes");
+        assert!(bytes <= 216, "{bytes} bytes");
     }
 
     /// Goal: children that are in no stable state are listed once each and forgotten when they are stable or gone, however
