@@ -267,6 +267,18 @@ pub enum Event {
         /// How.
         outcome: Outcome,
     },
+    /// More children are to start on this node than may at once (`limits.starting_max`): a bulk start, a failover of many,
+    /// a cold start of the cluster. Told after a second, again every second while that lasts, and once more when none waits
+    /// for its turn.
+    StartsUnderWay {
+        /// Children that wait or start, in this scope.
+        left: u64,
+        /// Children that run here.
+        running: u64,
+        /// For how long the one that has waited longest has run nowhere, as far as this node knows; zero for those that
+        /// run elsewhere until they can start here.
+        waited: Duration,
+    },
     /// A child on this node could not be started; it is retried.
     ChildStartFailed {
         /// Which.

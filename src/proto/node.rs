@@ -479,6 +479,9 @@ impl Node {
             Alarm::Tell(scope) => {
                 self.scopes.get_mut(&scope).into_iter().for_each(|scope| scope.tell_starting(cx));
             }
+            Alarm::Progress(scope) => {
+                self.scopes.get_mut(&scope).into_iter().for_each(|scope| scope.tell_progress(cx));
+            }
             Alarm::Direct(scope, key, token) => {
                 self.scopes.get_mut(&scope).into_iter().for_each(|scope| scope.repeat_direct(cx, &key, token));
             }

@@ -28,11 +28,13 @@ mod exchange;
 mod figures;
 mod listing;
 mod placing;
+mod progress;
 mod settling;
 
 use calls::{Direct, Find};
 use children::Children;
 use exchange::Exchanges;
+use progress::Progress;
 use settling::Settling;
 
 /// What is known of an active member of the scope.
@@ -72,6 +74,7 @@ pub(crate) struct Scope {
     pub(crate) ask_pace: AskPace,
     /// Children that could start, or be asked for where they run, and wait for a place in the budget of this node.
     pub(crate) held: VecDeque<ChildKey>,
+    progress: Progress,
     /// First claims of this node of which nobody was told yet.
     pub(crate) untold: Vec<(ChildKey, Dot)>,
     /// The claims that say that their member declined.
@@ -131,6 +134,7 @@ impl Scope {
             asking: 0,
             ask_pace: AskPace::default(),
             held: VecDeque::new(),
+            progress: Progress::default(),
             untold: Vec::new(),
             declined: BTreeSet::new(),
             settling: Some(Settling::new(cx.now)),
@@ -580,6 +584,7 @@ impl Scope {
                 break;
             }
         }
+        self.follow_starts(cx);
     }
 
     /// Of two live members with one name the one that came later owns nothing.

@@ -71,6 +71,8 @@ pub(crate) enum Alarm {
     Places,
     /// Tell of children that are still starting.
     Tell(ScopeId),
+    /// Tell how far the starts are that are under way.
+    Progress(ScopeId),
     /// Repeat a direct message.
     Direct(ScopeId, ChildKey, u32),
     /// A backoff ends.

@@ -49,6 +49,9 @@ fn write(scope: &str, event: &Event) {
             Some(error) => warn!(scope, child = %id, %epoch, %error, "child failed"),
             None => debug!(scope, child = %id, %epoch, ?outcome, "child ended"),
         },
+        Event::StartsUnderWay { left, running, waited } => {
+            info!(scope, left, running, ?waited, "children are starting")
+        }
         Event::ChildStartFailed { id, epoch, error } => {
             warn!(scope, child = %id, %epoch, %error, "child could not be started; it is retried");
         }

@@ -1,6 +1,9 @@
 //! No herd: slow starts and moves are begun a few at a time, and scopes take turns.
 
-use haulout::proto::{Command, Reply, ScopeId};
+use std::time::Duration;
+
+use haulout::Event;
+use haulout::proto::{Command, Reply, ScopeId, Time};
 use haulout_sim::children::Plan;
 use haulout_sim::random::Range;
 use haulout_sim::{Cluster, NodeIdx, Options};
@@ -65,6 +68,43 @@ fn a_join_opens_few_gaps_at_once() {
     assert!((38..40).contains(&fewest), "{fewest} ran at the worst moment");
     cluster.converge(REST);
     assert_invariants(&cluster);
+}
+
+/// What a node told of the starts that are under way there: how many were left and ran, and when.
+fn progress(cluster: &Cluster, from: Time) -> Vec<(Time, u64, u64, Duration)> {
+    let events = events_from(cluster, A, from).into_iter();
+    let told = events.filter_map(|(at, event)| match event {
+        Event::StartsUnderWay { left, running, waited } => Some((at, left, running, waited)),
+        _ => None,
+    });
+    told.collect()
+}
+
+/// Goal: whoever starts many slow children can follow how far they are. Method: 40 children that take half a second each on
+/// one node with four places: every second it says how many are left, with how many that run these are all; the longest
+/// wait grows, and the last word comes when none waits any more. A bulk that is over within a second is told nothing of.
+#[test]
+fn a_slow_bulk_is_told_of_every_second_and_a_quick_one_is_not() {
+    let mut cluster = slow(1, 4, 500);
+    let began = cluster.now();
+    start_many(&mut cluster, 40);
+    cluster.expect(secs(10), "all run", |cluster| running(cluster) == 40);
+    cluster.run_for(secs(3));
+    let told = progress(&cluster, began);
+    assert!((4..=7).contains(&told.len()), "{told:?}");
+    assert!(told.iter().all(|(_, left, running, _)| left + running == 40), "{told:?}");
+    assert!(told.windows(2).all(|pair| pair[1].0.since(pair[0].0) == secs(1) && pair[1].1 < pair[0].1), "{told:?}");
+    let (last, earlier) = told.split_last().unwrap();
+    assert!(last.1 <= 4 && earlier.iter().all(|(_, left, ..)| *left > 4), "{told:?}");
+    assert!(earlier.windows(2).all(|pair| pair[1].3 > pair[0].3), "{told:?}");
+
+    let mut cluster = slow(1, 4, 50);
+    let began = cluster.now();
+    start_many(&mut cluster, 40);
+    cluster.expect(secs(1), "all run", |cluster| running(cluster) == 40);
+    cluster.run_for(secs(3));
+    assert!(cluster.total_stats().starts_held > 0);
+    assert_eq!(progress(&cluster, began), []);
 }
 
 /// Goal: a bulk in one scope does not keep another one waiting for its end. Method: with one place, 30 slow children in
