@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use haulout::proto::{Rule, Sabotage};
-use haulout_sim::{Cluster, Link, Options, PacketClass};
+use haulout_sim::{Cluster, Link, Options, PacketClass, Resume};
 
 use crate::support::*;
 
@@ -114,6 +114,29 @@ fn deaf_for(duration: Duration, sabotage: Sabotage) -> Promise {
 #[test]
 fn whoever_hears_nobody_gives_nobody_up() {
     needs(Rule::DeafAccusesNobody, |sabotage| deaf_for(secs(15), sabotage));
+}
+
+/// Goal: a process that stood still takes nobody for dead before it has heard somebody.
+/// Method: one of five nodes stands still for 30 seconds, like a machine that is suspended, so that nothing waits in its
+/// sockets; when it goes on, with packets or with timers first, nothing reaches it for ten seconds more.
+#[test]
+fn whoever_stood_still_gives_nobody_up_before_it_hears_somebody() {
+    needs(Rule::DeafAccusesNobody, |sabotage| {
+        for resume in [Resume::PacketsFirst, Resume::TimersFirst] {
+            let mut cluster = cluster_with(Options { sabotage, resume, ..Options::default() }, &FIVE);
+            let others: Vec<_> = cluster.nodes().filter(|&node| node != A).collect();
+            others.iter().for_each(|&other| cluster.cut_class(other, A, PacketClass::All));
+            cluster.pause(A);
+            cluster.run_for(secs(30));
+            cluster.resume(A);
+            cluster.run_for(secs(10));
+            match cluster.stats(A).members_down {
+                0 => {}
+                downs => return Err(format!("{downs} healthy members were given up after a pause, {resume:?}")),
+            }
+        }
+        Ok(())
+    });
 }
 
 /// Goal: a suspicion that nobody confirms lasts longer.

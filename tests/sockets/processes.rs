@@ -10,7 +10,7 @@ use haulout::{Config, Profile, Restart};
 
 use crate::support::cluster::{ids, nanos};
 use crate::support::journal::now;
-use crate::support::process::{Process, serve};
+use crate::support::process::{Listed, Process, serve};
 use crate::support::{Act, Journal, config, free_addr, require, until};
 
 /// Not a test by itself: what the processes of the tests below run.
@@ -91,6 +91,38 @@ impl Processes {
             Ok(listed.into_iter().filter_map(|(id, mut nodes)| Some((id, nodes.pop()?))).collect())
         })
         .await
+    }
+
+    /// Stops a process until the others run all children, and waits until it has found out and is a member again. Returns
+    /// when it was stopped and when it was let go on.
+    async fn stand_still(&mut self, name: &str) -> (u64, u64) {
+        let mut paused = self.take(name);
+        let stopped = now();
+        paused.pause();
+        until("the others run its children", async || {
+            for process in &mut self.all {
+                let listed = process.list().await;
+                let is_elsewhere = |child: &Listed| child.state == "running" && child.node.as_deref() != Some(name);
+                require(listed.iter().all(is_elsewhere), || format!("{listed:?}"))?;
+            }
+            Ok(())
+        })
+        .await;
+        let resumed = now();
+        paused.resume();
+        until("it finds out", async || require(paused.counts().await.rejoins > 0, || "it has not".into())).await;
+        self.all.push(paused);
+        self.know_each_other().await;
+        (stopped, resumed)
+    }
+
+    /// How many members each process has given up.
+    async fn downs(&mut self) -> Vec<u64> {
+        let mut downs = Vec::new();
+        for process in &mut self.all {
+            downs.push(process.counts().await.members_down);
+        }
+        downs
     }
 
     /// Waits until children run where they ran before.
@@ -189,26 +221,42 @@ async fn a_process_that_stood_still_longer_than_failure_detection_rejoins_and_no
     let mut processes = Processes::of(3, config()).await;
     let before = processes.run_children(&ids).await;
     let lost = Processes::of_node(&before, "p2");
-    let mut paused = processes.take("p2");
-    paused.pause();
-    until("the others run its children", async || {
-        for process in &mut processes.all {
-            let listed = process.list().await;
-            let all_run = listed.iter().all(|child| child.state == "running" && child.node.as_deref() != Some("p2"));
-            require(all_run && listed.len() == ids.len(), || format!("{listed:?}"))?;
-        }
-        Ok(())
-    })
-    .await;
-    paused.resume();
-    until("it finds out", async || require(paused.counts().await.rejoins > 0, || "it has not".into())).await;
-    processes.all.push(paused);
-    processes.know_each_other().await;
+    processes.stand_still("p2").await;
     processes.quiet_as(&before).await;
     for id in &ids {
         let (runs, moves) = (processes.journal.runs_of(id).len(), if lost.contains(id) { 3 } else { 1 });
         assert!(runs <= moves, "{id} ran {runs} times");
     }
+    processes.end().await;
+}
+
+/// Goal: a process that stood still reads what it missed before it acts, runs nothing again that others took over before its
+/// own copy has ended, accuses nobody, and says for how long it stood still. Method: as above, seen from outside: the
+/// journal of the children, the counters of all, and the log of the process.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_stood_still_ends_what_was_taken_over_accuses_nobody_and_says_how_long_it_was() {
+    let ids = ids(12);
+    let mut processes = Processes::of(3, config()).await;
+    let before = processes.run_children(&ids).await;
+    let lost = Processes::of_node(&before, "p2");
+    let downs_before = processes.downs().await;
+    let (stopped, resumed) = processes.stand_still("p2").await;
+    processes.quiet_as(&before).await;
+    for id in &lost {
+        let runs: Vec<_> = processes.journal.runs_of(id).into_iter().filter(|run| run.node == "p2").collect();
+        let [old, new] = &runs[..] else { panic!("{id} did not come back once: {runs:?}") };
+        assert!(old.ended.is_some_and(|ended| ended >= resumed && ended <= new.began), "{runs:?}");
+    }
+    let downs: Vec<u64> = processes.downs().await.into_iter().zip(downs_before).map(|(after, it)| after - it).collect();
+    assert_eq!(downs, [1, 1, 0], "only p2 was given up, and it gave up nobody");
+    let log = std::fs::read_to_string(processes.journal.dir().join("p2")).unwrap();
+    assert!(log.contains("woken late; reading what waits before any timer fires"), "{log}");
+    let line = log.lines().find(|line| line.contains("this process stood still")).expect("it is logged");
+    let (_, lateness) = line.split_once("lateness=").expect("for how long");
+    let lateness: f64 = lateness.split('s').next().and_then(|secs| secs.parse().ok()).expect("some seconds");
+    // Before the stop a timer may have been due only some while later.
+    let stood_still = (resumed - stopped) as f64 / 1e9;
+    assert!(lateness > stood_still - 1.0 && lateness < stood_still + 5.0, "{lateness} s instead of {stood_still} s");
     processes.end().await;
 }
 

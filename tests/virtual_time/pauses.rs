@@ -71,6 +71,21 @@ fn a_paused_node_stops_what_others_took_over_and_no_child_is_lost() {
     }
 }
 
+/// Goal: a node that was given up checks what it still owns before it acts: it starts nothing before all that others took
+/// over has ended on it.
+/// Method: after every pause, the ends of its duplicates against its first start.
+#[test]
+fn a_paused_node_starts_nothing_before_it_has_ended_what_others_took_over() {
+    for (seed, resume, duration) in cases() {
+        let Paused { cluster, node, resumed, .. } = pause(seed, 3, resume, duration);
+        let duplicates = cluster.journal().overlaps().into_iter().filter(|overlap| overlap.earlier == node);
+        let ended = duplicates.filter_map(|overlap| overlap.to).max().expect("others took over");
+        let runs = cluster.journal().runs().iter().filter(|run| run.node == node && run.began >= resumed);
+        let started = runs.map(|run| run.began).min().expect("its children come back");
+        assert!(ended <= started, "seed {seed}: it started at {started:?} and ended a duplicate at {ended:?}");
+    }
+}
+
 /// Goal: of two runs the later epoch survives.
 /// Method: after every pause the run that is left has the highest epoch of all runs of its child, and no two runs of
 /// a child had the same one.
