@@ -17,6 +17,9 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 use haulout::BoxError;
 use haulout_sim::{Scenario, Verdict};
+use rustix::process::{Signal, set_parent_process_death_signal};
+use tokio::process::Command;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, spawn_blocking};
 
@@ -71,7 +74,7 @@ pub(crate) fn main() -> ExitCode {
             tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stderr).init();
             block_on(async { node::run(options).await.map(|()| ExitCode::SUCCESS) })
         }
-        Some(Part::Inside(options)) => block_on(unless_interrupted(options)),
+        Some(Part::Inside(options)) => block_on(suite(options)),
         None => begin(&cli.options),
     }
 }
@@ -101,7 +104,7 @@ fn begin(options: &Options) -> ExitCode {
     let mut args: Vec<OsString> = vec!["inside".into()];
     args.extend(options.only.iter().map(Into::into));
     match lab::enter(&args) {
-        Ok(command) => fail(&lab::become_it(command).into()),
+        Ok(command) => block_on(stand_by(command)),
         Err(why) if options.if_possible => {
             println!("skipped: {why}");
             ExitCode::SUCCESS
@@ -110,11 +113,21 @@ fn begin(options: &Options) -> ExitCode {
     }
 }
 
-async fn unless_interrupted(options: Options) -> Result<ExitCode, BoxError> {
+/// Waits for the suite inside, and ends it where this process is told to end or loses its parent (`cargo test`, which hands on
+/// no signals). Neither INT nor TERM would do that by themselves: `unshare` ignores both, and so does who is the first process
+/// of a namespace.
+async fn stand_by(command: std::process::Command) -> Result<ExitCode, BoxError> {
+    set_parent_process_death_signal(Some(Signal::TERM))?;
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut suite = Command::from(command).kill_on_drop(true).spawn()?;
     tokio::select! {
-        result = suite(options) => result,
-        _ = tokio::signal::ctrl_c() => Err("interrupted: every process and every host is gone with this one".into()),
+        status = suite.wait() => return Ok(if status?.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        _ = terminated.recv() => {}
+        _ = interrupted.recv() => {}
     }
+    suite.kill().await?;
+    Err("interrupted: every process and every host is gone with this one".into())
 }
 
 async fn suite(options: Options) -> Result<ExitCode, BoxError> {

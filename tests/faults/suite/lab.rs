@@ -6,7 +6,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::process::CommandExt;
 use std::process::{Command as StdCommand, Stdio};
 
 use haulout::BoxError;
@@ -43,13 +42,10 @@ pub(crate) fn enter(args: &[OsString]) -> Result<StdCommand, String> {
     Ok(command)
 }
 
-/// Becomes that command.
-pub(crate) fn become_it(mut command: StdCommand) -> std::io::Error {
-    command.exec()
-}
-
 fn unshare() -> StdCommand {
-    let mut command = StdCommand::new("unshare");
+    // However this process ends, it takes `unshare` with it, and that the rest.
+    let mut command = StdCommand::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "unshare"]);
     // Whoever is not root is root in a namespace of users, where the kernel allows that.
     command.args((!geteuid().is_root()).then_some(["--user", "--map-root-user"]).into_iter().flatten());
     command.args(UNSHARE).args(["sh", "-c", OWN_RUN, "sh"]);
