@@ -51,9 +51,18 @@ async fn start(supervisor: &Supervisor, id: &str, kind: &str) {
     supervisor.start_child(spec).await.unwrap();
 }
 
+/// Logs a line when it is dropped.
+struct Dropped;
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        tracing::warn!("said when dropped");
+    }
+}
+
 /// Goal: a child that fails and one that blocks its thread are named, with what is needed to find them; so is the node, in the
-/// span around each line. Method: one node, both children, and a subscriber that keeps what it is given. The second blocks
-/// until it was told of.
+/// span around each line. What a child logs itself can be told apart by the span in which it runs. Method: one node, these
+/// children, and a subscriber that keeps what it is given. The second blocks until it was told of.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn what_needs_attention_is_logged_with_its_node_scope_and_child() {
     let lines = Lines::default();
@@ -72,6 +81,12 @@ async fn what_needs_attention_is_logged_with_its_node_scope_and_child() {
                 let _ = released.lock().unwrap().recv_timeout(LONG);
                 Ok(())
             }
+        })
+        .kind_fn("talks", |_, _| async {
+            let _dropped = Dropped;
+            tokio::task::yield_now().await;
+            tracing::warn!("said while running");
+            Ok(())
         })
         .join()
         .await
@@ -96,6 +111,16 @@ async fn what_needs_attention_is_logged_with_its_node_scope_and_child() {
     release.send(()).unwrap();
     told(&mut events, |event| matches!(event, Event::ChildCompleted { id, .. } if id.to_string() == "hog")).await;
     assert!(node.stats().await.unwrap().blocks_noticed >= 1);
+
+    start(&supervisor, "guest", "talks").await;
+    let event =
+        told(&mut events, |event| matches!(event, Event::ChildCompleted { id, .. } if id.to_string() == "guest"));
+    event.await;
+    for message in ["said while running", "said when dropped"] {
+        let line = lines.with(message).expect("it is logged");
+        let around = "WARN node{name=\"n1\"}:child{scope=\"jobs\" child=guest epoch=";
+        assert!(line.contains(around) && line.contains("}: logging:"), "{line:?}");
+    }
 
     node.leave().await.unwrap();
     assert!(lines.with("node has left").expect("it is logged").contains("INFO"));

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
+use tracing::{Span, error_span};
 
 use super::orders::{Order, Orders};
 use super::polls::Polls;
@@ -100,19 +101,21 @@ struct Inner {
     run: RunId,
     orders: Orders,
     home: Arc<Home>,
-    desk: Arc<Desk>,
+    /// What the child logs is in it. `None` where nobody listens, which then costs no more than this pointer.
+    span: Option<Box<Span>>,
 }
 
 /// The scope on a node in which children run.
 #[derive(Debug)]
 pub(super) struct Home {
-    pub(super) node: Arc<str>,
     pub(super) scope: Arc<str>,
+    pub(super) desk: Arc<Desk>,
 }
 
-/// Where runs report.
+/// Where the runs of a node report.
 #[derive(Debug)]
 pub(super) struct Desk {
+    pub(super) node: Arc<str>,
     pub(super) reports: mpsc::UnboundedSender<(RunId, ChildEvent)>,
     /// How long an `init` may take.
     pub(super) start_timeout: Duration,
@@ -121,14 +124,18 @@ pub(super) struct Desk {
 }
 
 impl ChildContext {
-    pub(super) fn new(start: &StartChild, home: Arc<Home>, desk: Arc<Desk>) -> Self {
+    pub(super) fn new(start: &StartChild, home: Arc<Home>) -> Self {
         let (id, epoch, run) = (start.id.clone(), start.epoch, start.run);
-        ChildContext { inner: Arc::new(Inner { id, epoch, run, orders: Orders::new(), home, desk }) }
+        // Of the severest level, so that whatever a filter lets through of what the child logs has it around.
+        let span = error_span!(target: "haulout::child", "child", scope = &*home.scope, child = %id, epoch = %epoch);
+        let span = (!span.is_disabled()).then(|| Box::new(span));
+        ChildContext { inner: Arc::new(Inner { id, epoch, run, orders: Orders::new(), home, span }) }
     }
 
-    /// Polls the child on this thread, which is watched meanwhile.
+    /// Polls the child on this thread, which is watched meanwhile, within its span.
     pub(super) fn polled<T>(&self, poll: impl FnOnce() -> T) -> T {
-        self.inner.desk.polls.during(self.inner.run, poll)
+        let _entered = self.inner.span.as_ref().map(|span| span.enter());
+        self.inner.home.desk.polls.during(self.inner.run, poll)
     }
 
     /// The child's id.
@@ -144,7 +151,7 @@ impl ChildContext {
 
     /// The name of the node that runs it.
     pub fn node(&self) -> &str {
-        &self.inner.home.node
+        &self.inner.home.desk.node
     }
 
     /// The name of its scope.
@@ -174,12 +181,12 @@ impl ChildContext {
     }
 
     pub(super) fn start_timeout(&self) -> Duration {
-        self.inner.desk.start_timeout
+        self.inner.home.desk.start_timeout
     }
 
     /// Reports what happened to this run. Fails only if the node has gone, which nobody needs to hear then.
     pub(super) fn report(&self, event: ChildEvent) {
-        let _ = self.inner.desk.reports.send((self.inner.run, event));
+        let _ = self.inner.home.desk.reports.send((self.inner.run, event));
     }
 
     /// Reports that `init` is done; `false` if the child was told to stop meanwhile and is not to run.

@@ -495,7 +495,7 @@ impl Driver {
         let Some((parts, runner)) = parts.and_then(|parts| Some((parts, parts.runners.get(&start.spec.kind)?))) else {
             return self.tasks.decline(start.run, "its kind is not registered on this node");
         };
-        self.tasks.start(now, start, runner, parts.home.clone());
+        self.tasks.start(now, start, runner, &parts.name);
     }
 
     fn on_reply(&mut self, request: RequestId, reply: Reply) {

@@ -138,7 +138,7 @@ async fn drive(launch: Launch) -> Option<Farewells> {
     let mut streams = Streams::new(&config.limits, inbox_sender.clone());
     streams.listen(listener);
     let (sentinel, user_runtime) = watch_runtime(&user);
-    let tasks = Tasks::new(user, reports_sender, config.start_timeout);
+    let tasks = Tasks::new(about.name.as_str().into(), user, reports_sender, config.start_timeout);
     let inputs = Inputs { calls, reports, inbox, inbox_sender, user_runtime };
     let state = State::new(node);
     let view = state.view();

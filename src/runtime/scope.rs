@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::{broadcast, watch};
 
-use super::context::{BoxError, Child, ChildContext, Home};
+use super::context::{BoxError, Child, ChildContext};
 use super::kinds::{self, Runner};
 use super::node::{Node, unexpected};
 use super::supervisor::{EVENTS_KEPT, Supervisor};
@@ -29,7 +29,6 @@ pub struct ScopeBuilder {
 /// What the protocol loop needs to serve a scope.
 pub(super) struct ScopeParts {
     pub(super) name: Arc<str>,
-    pub(super) home: Arc<Home>,
     pub(super) runners: BTreeMap<Kind, Runner>,
     pub(super) events: broadcast::Sender<Event>,
     pub(super) members: watch::Sender<Vec<MemberInfo>>,
@@ -141,9 +140,7 @@ impl ScopeBuilder {
         let (events, first_events) = broadcast::channel(EVENTS_KEPT);
         let (members, members_seen) = watch::channel(Vec::new());
         let source = events.downgrade();
-        let scope: Arc<str> = name.as_str().into();
-        let home = Arc::new(Home { node: node.name().into(), scope: scope.clone() });
-        let parts = ScopeParts { name: scope, home, runners, events, members };
+        let parts = ScopeParts { name: name.as_str().into(), runners, events, members };
         match node.join(setup, parts).await? {
             Reply::Joined(result) => Ok(Supervisor::new(node, result?, name, first_events, source, members_seen)),
             other => Err(unexpected(other).into()),

@@ -3,7 +3,7 @@
 //! A run reports `Started` at most once and exactly one end, which is sent when its future has been dropped, however
 //! that came about. A run that nothing happens to costs nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
@@ -22,7 +22,7 @@ use super::orders::Order;
 use super::polls::Watch;
 use crate::child::Shutdown;
 use crate::info::Outcome;
-use crate::proto::{ChildEvent, RunId, Runs, StartChild, Time};
+use crate::proto::{ChildEvent, RunId, Runs, ScopeId, StartChild, Time};
 
 /// The longest error text that is kept and sent to others.
 const ERROR_BYTES_MAX: usize = 256;
@@ -35,6 +35,8 @@ const STOOD_STILL: Duration = Duration::from_millis(500);
 pub(super) struct Tasks {
     user: Handle,
     desk: Arc<Desk>,
+    /// What the runs of each scope share.
+    homes: BTreeMap<ScopeId, Arc<Home>>,
     runs: Runs<Run>,
     deadlines: BTreeSet<(Time, RunId)>,
     watch: Watch,
@@ -57,18 +59,21 @@ enum Phase {
 
 impl Tasks {
     pub(super) fn new(
+        node: Arc<str>,
         user: Handle,
         reports: mpsc::UnboundedSender<(RunId, ChildEvent)>,
         start_timeout: Duration,
     ) -> Self {
         let watch = Watch::default();
-        let desk = Arc::new(Desk { reports, start_timeout, polls: watch.polls() });
-        Tasks { user, desk, runs: Runs::default(), deadlines: BTreeSet::new(), watch }
+        let desk = Arc::new(Desk { node, reports, start_timeout, polls: watch.polls() });
+        Tasks { user, desk, homes: BTreeMap::new(), runs: Runs::default(), deadlines: BTreeSet::new(), watch }
     }
 
-    /// Runs a child.
-    pub(super) fn start(&mut self, now: Time, start: StartChild, runner: &Runner, home: Arc<Home>) {
-        let ctx = ChildContext::new(&start, home, self.desk.clone());
+    /// Runs a child of the scope of this name.
+    pub(super) fn start(&mut self, now: Time, start: StartChild, runner: &Runner, scope: &Arc<str>) {
+        let desk = &self.desk;
+        let home = || Arc::new(Home { scope: scope.clone(), desk: desk.clone() });
+        let ctx = ChildContext::new(&start, self.homes.entry(start.scope).or_insert_with(home).clone());
         let task = runner(&self.user, Report { ctx: ctx.clone(), is_sent: false }, start.spec);
         let deadline = now + self.desk.start_timeout;
         self.deadlines.insert((deadline, start.run));

@@ -91,7 +91,7 @@ impl Bench {
 
     fn on(user: Handle) -> Self {
         let (sender, reports) = mpsc::unbounded_channel();
-        Bench { tasks: Tasks::new(user, sender, START_TIMEOUT), reports }
+        Bench { tasks: Tasks::new("node".into(), user, sender, START_TIMEOUT), reports }
     }
 
     fn act(&mut self, act: &Act) {
@@ -103,8 +103,7 @@ impl Bench {
         let spec = Arc::new(ChildSpec::raw("x", "act", args).unwrap().spec().clone());
         let id = ChildId::new("x").unwrap();
         let start = StartChild { scope: ScopeId::of("scope"), run, id, spec, epoch: Epoch::default() };
-        let home = Arc::new(Home { node: "node".into(), scope: "scope".into() });
-        self.tasks.start(Time::ZERO, start, &runner, home);
+        self.tasks.start(Time::ZERO, start, &runner, &"scope".into());
     }
 
     async fn report(&mut self) -> (RunId, ChildEvent) {
