@@ -35,6 +35,11 @@ impl Budget {
         Budget { max, taken: 0, starts: BTreeSet::new(), queued: 0, is_granting: false }
     }
 
+    /// How many places there are.
+    pub(crate) fn max(&self) -> usize {
+        self.max
+    }
+
     /// How many places are taken.
     pub(crate) fn taken(&self) -> usize {
         self.taken

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use haulout::Event;
-use haulout::proto::{Command, Reply, ScopeId, Time};
+use haulout::proto::{Command, Fanout, Reply, ScopeId, Time};
 use haulout_sim::children::Plan;
 use haulout_sim::random::Range;
 use haulout_sim::{Cluster, NodeIdx, Options};
@@ -71,8 +71,8 @@ fn a_join_opens_few_gaps_at_once() {
 }
 
 /// What a node told of the starts that are under way there: how many were left and ran, and when.
-fn progress(cluster: &Cluster, from: Time) -> Vec<(Time, u64, u64, Duration)> {
-    let events = events_from(cluster, A, from).into_iter();
+fn progress(cluster: &Cluster, node: NodeIdx, from: Time) -> Vec<(Time, u64, u64, Duration)> {
+    let events = events_from(cluster, node, from).into_iter();
     let told = events.filter_map(|(at, event)| match event {
         Event::StartsUnderWay { left, running, waited } => Some((at, left, running, waited)),
         _ => None,
@@ -90,7 +90,7 @@ fn a_slow_bulk_is_told_of_every_second_and_a_quick_one_is_not() {
     start_many(&mut cluster, 40);
     cluster.expect(secs(10), "all run", |cluster| running(cluster) == 40);
     cluster.run_for(secs(3));
-    let told = progress(&cluster, began);
+    let told = progress(&cluster, A, began);
     assert!((4..=7).contains(&told.len()), "{told:?}");
     assert!(told.iter().all(|(_, left, running, _)| left + running == 40), "{told:?}");
     assert!(told.windows(2).all(|pair| pair[1].0.since(pair[0].0) == secs(1) && pair[1].1 < pair[0].1), "{told:?}");
@@ -104,7 +104,28 @@ fn a_slow_bulk_is_told_of_every_second_and_a_quick_one_is_not() {
     cluster.expect(secs(1), "all run", |cluster| running(cluster) == 40);
     cluster.run_for(secs(3));
     assert!(cluster.total_stats().starts_held > 0);
-    assert_eq!(progress(&cluster, began), []);
+    assert_eq!(progress(&cluster, A, began), []);
+}
+
+/// Goal: children that are started all the time are no bulk, though in a large cluster each waits a moment to ask together
+/// with others. Method: three nodes that take themselves for many; a handful of children that start at once, a second later
+/// some every half of a millisecond, so that some wait whenever it is looked, and nothing is told.
+#[test]
+fn starts_that_only_wait_to_ask_together_are_not_told_of() {
+    let mut cluster = cluster_with(Options { fanout: Fanout::at_most(1), ..Options::seeded(11) }, 3);
+    let began = cluster.now();
+    for number in 0..630 {
+        let _ = cluster.start(A, spec(&name(number)));
+        if number == 30 {
+            cluster.run_for(millis(990));
+        } else if number > 30 && number % 15 == 0 {
+            cluster.run_for(Duration::from_micros(500));
+        }
+    }
+    cluster.expect(REST, "all run", |cluster| running(cluster) == 630);
+    cluster.run_for(secs(3));
+    let told: Vec<_> = cluster.up().into_iter().flat_map(|node| progress(&cluster, node, began)).collect();
+    assert_eq!(told, []);
 }
 
 /// Goal: a bulk in one scope does not keep another one waiting for its end. Method: with one place, 30 slow children in

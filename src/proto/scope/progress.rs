@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::Scope;
 use crate::info::Event;
+use crate::proto::Wakeup;
 use crate::proto::shared::{Alarm, Shared};
-use crate::proto::{Time, Wakeup};
 
 /// How often it is told: what people can follow, and far longer than a bulk of children that start at once takes.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
@@ -33,21 +33,17 @@ impl Scope {
 
     /// Tells how far they are, until none of them waits for a place. What is over sooner is not told at all.
     pub(crate) fn tell_progress(&mut self, cx: &mut Shared) {
-        let goes_on = self.has_starts_queued();
-        self.progress.is_followed = false;
+        let measured = self.measured(cx.now);
+        let left = measured.children_waiting + measured.children_starting;
+        // In a large cluster each waits a moment to ask together with what comes next: where children are started all the
+        // time some always do, and wait for no place.
+        let are_paced = !self.held.is_empty() || left > cx.budget.max() as u64;
+        let goes_on = self.has_starts_queued() && are_paced;
         if std::mem::replace(&mut self.progress.is_told, goes_on) || goes_on {
-            let event = self.progress_event(cx.now);
-            cx.event(self.id, event);
+            let waited = Duration::from_nanos(measured.orphan_nanos_max);
+            cx.event(self.id, Event::StartsUnderWay { left, running: measured.children_running, waited });
         }
+        self.progress.is_followed = false;
         self.follow_starts(cx);
-    }
-
-    fn progress_event(&self, now: Time) -> Event {
-        let measured = self.measured(now);
-        Event::StartsUnderWay {
-            left: measured.children_waiting + measured.children_starting,
-            running: measured.children_running,
-            waited: Duration::from_nanos(measured.orphan_nanos_max),
-        }
     }
 }
