@@ -372,3 +372,21 @@ fn a_text_is_cut_at_a_character() {
     assert_eq!(shortened(&"a".repeat(300)).len(), 256);
     assert_eq!(shortened(&format!("a{}", "é".repeat(200))).len(), 255);
 }
+
+/// Goal: a child is not blamed for the time for which the whole process stood still, and is for what it blocks after that.
+/// Method: a poll that goes on, looked at by a loop that was on time, far too late, and on time again.
+#[tokio::test]
+async fn nobody_is_blamed_while_the_process_stood_still() {
+    let mut bench = Bench::new();
+    bench.act(&Act::Hang);
+    let polls = bench.tasks.watch.polls();
+    polls.during(RUN, || {
+        let mut blamed = |secs, late| {
+            let blocking = bench.tasks.blocking(at(secs), late);
+            blocking.into_iter().map(|(_, lasted)| lasted).collect::<Vec<_>>()
+        };
+        assert_eq!(blamed(1, Duration::ZERO), []);
+        assert_eq!(blamed(60, Duration::from_secs(59)), []);
+        assert_eq!(blamed(62, Duration::ZERO), [Duration::from_secs(2)]);
+    });
+}

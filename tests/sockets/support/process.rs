@@ -56,6 +56,8 @@ pub(crate) struct Counts {
     pub(crate) looks_alive: u64,
     pub(crate) crashes_declared: u64,
     pub(crate) members_down: u64,
+    pub(crate) wakeups_late_500ms: u64,
+    pub(crate) wakeup_late_nanos_max: u64,
 }
 
 /// A child as a node lists it.
@@ -236,6 +238,8 @@ async fn act(member: &Member, worker: &Worker, request: Request) -> Result<Answe
                 looks_alive: stats.looks_alive,
                 crashes_declared: stats.crashes_declared,
                 members_down: stats.members_down,
+                wakeups_late_500ms: stats.wakeups_late_500ms,
+                wakeup_late_nanos_max: stats.wakeup_late_nanos_max,
             }));
         }
         Request::Instance => {
