@@ -32,6 +32,7 @@ pub(crate) mod outbox;
 pub mod packet;
 pub mod placement;
 mod probes;
+mod questions;
 mod refusals;
 mod runs;
 mod sabotage;

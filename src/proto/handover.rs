@@ -35,8 +35,6 @@ const COUNTED_ATTEMPTS_MAX: u32 = 6;
 /// In a large cluster so many rounds per [`ASK_TICK`] ask as soon as they begin. A bulk start would otherwise send every
 /// member one datagram per child, as each of them comes by itself.
 const ASKED_AT_ONCE_MAX: u32 = 4;
-/// In a larger cluster fewer, so that what leaves at once stays the same; one always does.
-const ASKS_AT_ONCE_MAX: usize = 1_024;
 /// What is more than that asks together, at the end of the tick: so many rounds, which is about what two datagrams to
 /// each member hold.
 const ASKED_PER_TICK_MAX: u32 = 32;
@@ -105,6 +103,11 @@ impl Round {
     }
 }
 
+/// While the others of a large cluster are still being asked, what begins meanwhile can gather.
+fn ask_tick(cx: &Shared) -> Duration {
+    ASK_TICK.max(cx.asking_time())
+}
+
 impl Scope {
     /// Starts to collect permissions anew.
     pub(crate) fn begin_round(&mut self, cx: &mut Shared, key: &ChildKey) {
@@ -155,8 +158,7 @@ impl Scope {
     /// Lets as many rounds ask as may at once.
     pub(crate) fn ask_more(&mut self, cx: &mut Shared) {
         if !self.ask_pace.is_waiting {
-            let at_once = (ASKS_AT_ONCE_MAX / cx.size()).max(1) as u32;
-            self.begin_to_ask(cx, at_once.min(ASKED_AT_ONCE_MAX));
+            self.begin_to_ask(cx, ASKED_AT_ONCE_MAX);
         }
     }
 
@@ -167,7 +169,7 @@ impl Scope {
     }
 
     fn begin_to_ask(&mut self, cx: &mut Shared, per_tick: u32) {
-        if cx.now.since(self.ask_pace.since) >= ASK_TICK {
+        if cx.now.since(self.ask_pace.since) >= ask_tick(cx) {
             self.ask_pace = AskPace { since: cx.now, ..AskPace::default() };
         }
         while self.asking < ASKING_MAX.min(cx.budget.rounds_max())
@@ -183,7 +185,7 @@ impl Scope {
             if self.ask_pace.asked >= per_tick && !cx.is_small() {
                 self.to_ask.push_front(key);
                 self.ask_pace.is_waiting = true;
-                cx.set_timer(ASK_TICK, Wakeup::Ask, Alarm::AskTick(self.id));
+                cx.set_timer(ask_tick(cx), Wakeup::Ask, Alarm::AskTick(self.id));
                 return;
             }
             round.is_counted = true;
@@ -406,7 +408,7 @@ impl Scope {
         for &target in targets {
             cx.stats.asks_sent += 1;
             cx.peer(target.instance).unanswered_since.get_or_insert(now);
-            cx.send_scoped(target, self.id, ask.clone());
+            cx.ask(target, self.id, ask.clone());
             let is_silent = permitted.binary_search(&target.instance).is_err();
             if (attempt >= RELAY_FROM_ATTEMPT && is_silent) || (attempt == 1 && cx.sites.fires(Site::RelayAtOnce)) {
                 cx.stats.asks_relayed += self.relay(cx, target, &ask);
@@ -421,7 +423,7 @@ impl Scope {
         let mut sent = 0;
         for relay in relays.into_iter().filter(|relay| relay.instance != target.instance).take(RELAYS) {
             sent += 1;
-            cx.send(relay, &Message::Relay(target, bytes.clone()));
+            cx.ask_through(relay, &Message::Relay(target, bytes.clone()));
         }
         sent
     }

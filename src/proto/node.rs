@@ -21,6 +21,7 @@ use super::notices::Notices;
 use super::obituaries::Obituaries;
 use super::outbox::{Gossip, Outbox};
 use super::packet::{Codec, Life};
+use super::questions::Questions;
 use super::refusals::Refusals;
 use super::scope::Scope;
 use super::shared::{Alarm, RTT_GUESS, Shared};
@@ -147,6 +148,7 @@ impl Node {
             links: Links::new(limits.streams_max, limits.stream_backlog_bytes_max),
             sweep_set: false,
             outbox: Outbox::default(),
+            questions: Questions::new(birth.instance, birth.fanout),
             gossip: Gossip::default(),
             gossip_set: false,
             outputs: VecDeque::new(),
@@ -474,6 +476,7 @@ impl Node {
             Alarm::AskTick(scope) => {
                 self.scopes.get_mut(&scope).into_iter().for_each(|scope| scope.ask_in_tick(cx));
             }
+            Alarm::Questions => cx.questions.begin_turn(),
             // What is to be done is done after every input.
             Alarm::Places => {}
             Alarm::Tell(scope) => {

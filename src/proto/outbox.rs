@@ -4,6 +4,7 @@
 //! Fresh records also ride on SWIM's datagrams, in the room that foca leaves; see [`Gossip`].
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 
 use twox_hash::XxHash3_64;
 
@@ -150,6 +151,18 @@ impl Outbox {
     /// How much is queued for a member.
     pub(crate) fn backlog_bytes(&self, to: InstanceId) -> usize {
         self.batches.get(&to).map_or(0, Batch::len)
+    }
+
+    /// For how many members something is queued.
+    pub(crate) fn len(&self) -> usize {
+        self.batches.len()
+    }
+
+    /// The batch of the first member after this one, around in a circle; give it back with [`recycle`](Self::recycle).
+    pub(crate) fn pop_after(&mut self, last: InstanceId) -> Option<Batch> {
+        let mut after = self.batches.range((Bound::Excluded(last), Bound::Unbounded));
+        let next = after.next().or_else(|| self.batches.first_key_value()).map(|(&next, _)| next)?;
+        self.batches.remove(&next)
     }
 
     /// The next batch to send; give it back with [`recycle`](Self::recycle).

@@ -14,6 +14,7 @@ use super::membership::Membership;
 use super::notices::Notices;
 use super::outbox::{Gossip, Outbox, encode, encode_sender};
 use super::packet::Codec;
+use super::questions::{Questions, TURN};
 use super::sites::Sites;
 use super::timer::Timers;
 use super::wire::{Answer, Exchange, Message, ScopeMessage};
@@ -67,6 +68,8 @@ pub(crate) enum Alarm {
     Ask(ScopeId, ChildKey, u32),
     /// Begin the rounds that have gathered.
     AskTick(ScopeId),
+    /// Ask the next members.
+    Questions,
     /// A start that takes long gives its place in the budget up.
     Places,
     /// Tell of children that are still starting.
@@ -136,6 +139,7 @@ pub(crate) struct Shared {
     pub(crate) links: Links,
     pub(crate) sweep_set: bool,
     pub(crate) outbox: Outbox,
+    pub(crate) questions: Questions,
     pub(crate) gossip: Gossip,
     pub(crate) gossip_set: bool,
     pub(crate) outputs: VecDeque<Output>,
@@ -203,6 +207,36 @@ impl Shared {
         self.outbox.push_scoped(to, scope, message);
     }
 
+    /// Asks a member something that many are asked at once.
+    pub(crate) fn ask(&mut self, to: Identity, scope: ScopeId, question: ScopeMessage) {
+        if self.is_small() {
+            self.send_scoped(to, scope, question);
+        } else {
+            self.questions.push(to, scope, question);
+        }
+    }
+
+    /// Asks a member something through another one.
+    pub(crate) fn ask_through(&mut self, relay: Identity, question: &Message) {
+        if self.is_small() {
+            self.send(relay, question);
+        } else {
+            self.questions.push_relayed(relay, question);
+        }
+    }
+
+    /// Lets the next members be asked when their turn comes.
+    pub(crate) fn follow_questions(&mut self) {
+        if self.questions.needs_turn() {
+            self.set_timer(TURN, Wakeup::Ask, Alarm::Questions);
+        }
+    }
+
+    /// How long it takes to ask all members.
+    pub(crate) fn asking_time(&self) -> Duration {
+        TURN * self.questions.turns(self.membership.active().len())
+    }
+
     /// Tells every member, where they are few; says whether it did.
     pub(crate) fn send_to_all(&mut self, scope: ScopeId, message: ScopeMessage) -> bool {
         if !self.is_small() {
@@ -255,7 +289,7 @@ impl Shared {
     /// How long to wait for an answer before asking again for the `attempt`th time. Members that are busy with a bulk
     /// answer late; asking them twice would make it later.
     pub(crate) fn ask_retry(&self, attempt: u32) -> Duration {
-        let first = (self.rtt * 4).max(ASK_RETRY_MIN);
+        let first = (self.rtt * 4).max(ASK_RETRY_MIN) + self.asking_time();
         first.saturating_mul(1 << attempt.saturating_sub(1).min(8)).min(ASK_RETRY_MAX.max(self.rtt * 2))
     }
 

@@ -1,8 +1,12 @@
 //! A child is started from any node and runs once; its spec is what was asked for last.
 
-use haulout::proto::Reply;
+use std::collections::BTreeSet;
+
+use haulout::proto::packet::Codec;
+use haulout::proto::wire::{Message, ScopeMessage};
+use haulout::proto::{Fanout, Reply};
 use haulout::{Restart, StartError, UpdateError};
-use haulout_sim::{Plan, Range};
+use haulout_sim::{Datagram, Options, Plan, Range};
 
 use crate::support::*;
 
@@ -193,5 +197,42 @@ fn a_bulk_start_in_a_large_cluster_asks_in_batches() {
     cluster.run_for(SOON);
     let run = cluster.journal().alive().find(|run| run.id.to_string() == "single").expect("it runs");
     assert!(run.began.since(before) <= ROUND_TRIP * 2, "after {:?}", run.began.since(before));
+    assert_invariants(&cluster);
+}
+
+/// Whether a datagram asks for a child.
+fn is_question(datagram: &Datagram, codec: &Codec) -> bool {
+    let mut scratch = Vec::new();
+    let Ok(packet) = codec.peek(&datagram.bytes, &mut scratch) else { return false };
+    let mut rest = packet.messages;
+    while let Ok((message, after)) = postcard::take_from_bytes::<Message>(rest) {
+        if matches!(message, Message::Scoped(ScopeMessage::Ask(_))) {
+            return true;
+        }
+        rest = after;
+    }
+    false
+}
+
+/// Goal: whoever asks many members does not ask them all at once, or all would answer at once; the child starts when the last
+/// one has. Method: 30 nodes of which each may ask six per millisecond; a start, and who was asked when.
+#[test]
+fn many_members_are_asked_a_few_at_a_time() {
+    let options = Options { fanout: Fanout::at_most(1), capture: true, ..Options::seeded(4) };
+    let mut cluster = cluster_with(options, 30);
+    cluster.run_for(secs(5));
+    let before = cluster.now();
+    start(&mut cluster, A, spec("child"));
+    cluster.run_for(SOON);
+    let codec = Codec::plaintext(&cluster.options().config.cluster);
+    let sent = cluster.captured().iter().filter(|datagram| datagram.sent >= before);
+    let asked: Vec<_> = sent.filter(|datagram| is_question(datagram, &codec)).collect();
+    assert_eq!(asked.iter().map(|datagram| datagram.to).collect::<BTreeSet<_>>().len(), 29);
+    for first in &asked {
+        let within = asked.iter().filter(|other| (first.sent..first.sent + millis(1)).contains(&other.sent)).count();
+        assert!(within <= 6, "{within} within a millisecond");
+    }
+    let run = alive(&cluster, "child");
+    assert!(run.began.since(before) <= millis(5) + ROUND_TRIP * 2, "after {:?}", run.began.since(before));
     assert_invariants(&cluster);
 }

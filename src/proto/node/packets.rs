@@ -338,14 +338,23 @@ impl Node {
             self.transmits.push(&mut self.cx.codec, to.addr, &packet);
         }
         while let Some(batch) = self.cx.outbox.pop() {
-            if batch.is_bulk() || self.cx.sites.fires(Site::StreamBatch) {
-                self.send_frames(&batch);
-            } else {
-                self.send_datagrams(&mut packet, &batch);
-            }
+            self.send_batch(&mut packet, &batch);
             self.cx.outbox.recycle(batch);
         }
+        while let Some(batch) = self.cx.questions.pop(self.cx.now) {
+            self.send_batch(&mut packet, &batch);
+            self.cx.questions.recycle(batch);
+        }
+        self.cx.follow_questions();
         self.scratch = (swim, packet);
+    }
+
+    fn send_batch(&mut self, packet: &mut Vec<u8>, batch: &Batch) {
+        if batch.is_bulk() || self.cx.sites.fires(Site::StreamBatch) {
+            self.send_frames(batch);
+        } else {
+            self.send_datagrams(packet, batch);
+        }
     }
 
     /// Fills the room that foca left: first the roots of a few scopes, then rumours.

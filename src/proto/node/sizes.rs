@@ -58,6 +58,7 @@ impl Node {
             Size::passing("children that start or move", self.cx.budget.taken()),
             Size::passing("children that wait to start or move", most(|scope| scope.held.len())),
             Size::passing("outputs", outputs),
+            Size::passing("members that are still to be asked", self.cx.questions.len()),
             Size::passing("rounds", most(|scope| scope.children.waiting_len())),
             Size::passing("rounds that have not asked", most(|scope| scope.to_ask.len())),
             Size::passing("children in no stable state", most(|scope| scope.children.unstable_len())),
