@@ -38,6 +38,8 @@ pub struct Life {
     pub instance: InstanceId,
     /// From when.
     pub from: Time,
+    /// How much the node had told its users before: in the moment in which one life ends another one may begin.
+    pub told_before: usize,
     /// Until when; `None` if it still lives.
     pub to: Option<Time>,
     /// How it ended.

@@ -203,7 +203,8 @@ mod tests {
     fn history() -> History {
         let mut history = History::default();
         for node in 0..3 {
-            let life = Life { node: NodeIdx(node), instance: instance(node), from: at(0), to: None, end: None };
+            let (node, instance) = (NodeIdx(node), instance(node));
+            let life = Life { node, instance, from: at(0), told_before: 0, to: None, end: None };
             history.lives.push(life);
         }
         history

@@ -192,7 +192,8 @@ impl Cluster {
         slot.members.clear();
         slot.process = Some(Process::new(machine, instance, slot.boots, clock));
         let joins = slot.options.joins;
-        self.history.lives.push(Life { node, instance, from: self.now, to: None, end: None });
+        let told_before = slot.events.len();
+        self.history.lives.push(Life { node, instance, from: self.now, told_before, to: None, end: None });
         self.trace.show(self.now, node, "born", &instance);
         self.drain(node);
         if joins {

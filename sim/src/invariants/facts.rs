@@ -59,8 +59,9 @@ impl<'a> Facts<'a> {
             cluster
                 .events(node)
                 .iter()
-                .filter(|(_, scope, _)| *scope == cluster.scope())
-                .map(move |(at, _, event)| (node, *at, event))
+                .enumerate()
+                .filter(|(_, (_, scope, _))| *scope == cluster.scope())
+                .map(move |(before, (at, _, event))| (node, before, *at, event))
         });
         let facts = Facts::new(cluster.journal(), cluster.history(), told, evidence.bounds, cluster.now());
         Facts { cluster: Some(cluster), ..facts }
@@ -71,22 +72,23 @@ impl<'a> Facts<'a> {
         self.cluster.map_or_else(|| node.to_string(), |cluster| cluster.name(node).to_owned())
     }
 
-    /// From what each node told, in the order in which it did.
+    /// From what each node told, in the order in which it did, and how much it had told before each.
     pub(super) fn new(
         journal: &'a Journal,
         history: &'a History,
-        told: impl Iterator<Item = (NodeIdx, Time, &'a Event)>,
+        told: impl Iterator<Item = (NodeIdx, usize, Time, &'a Event)>,
         bounds: &'a Bounds,
         now: Time,
     ) -> Self {
         let mut by_node: BTreeMap<NodeIdx, Vec<&Life>> = BTreeMap::new();
         history.lives.iter().for_each(|life| by_node.entry(life.node).or_default().push(life));
-        let teller = |node: NodeIdx, at: Time| {
+        let teller = |node: NodeIdx, before: usize, at: Time| {
             let lives = by_node.get(&node).map_or(&[][..], Vec::as_slice);
-            lives.iter().rev().find(|life| life.from <= at).map(|life| life.instance)
+            lives.iter().rev().find(|life| life.from <= at && life.told_before <= before).map(|life| life.instance)
         };
-        let told: Vec<Told<'a>> =
-            told.filter_map(|(node, at, event)| teller(node, at).map(|by| Told { at, node, by, event })).collect();
+        let told: Vec<Told<'a>> = told
+            .filter_map(|(node, before, at, event)| teller(node, before, at).map(|by| Told { at, node, by, event }))
+            .collect();
         let mut facts = Facts {
             journal,
             history,

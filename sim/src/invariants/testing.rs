@@ -57,7 +57,8 @@ impl Hand {
     pub(crate) fn new(nodes: usize) -> Self {
         let mut history = History::default();
         for node in 0..nodes {
-            let life = Life { node: NodeIdx(node), instance: instance(node), from: at(0), to: None, end: None };
+            let (node, instance) = (NodeIdx(node), instance(node));
+            let life = Life { node, instance, from: at(0), told_before: 0, to: None, end: None };
             history.lives.push(life);
         }
         let config = Config {
@@ -71,7 +72,7 @@ impl Hand {
     }
 
     pub(crate) fn facts(&self) -> Facts<'_> {
-        let told = self.told.iter().map(|(node, at, event)| (*node, *at, event));
+        let told = self.told.iter().enumerate().map(|(before, (node, at, event))| (*node, before, *at, event));
         Facts::new(&self.journal, &self.history, told, &self.bounds, at(1_000))
     }
 

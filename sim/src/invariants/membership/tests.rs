@@ -19,6 +19,19 @@ fn whoever_comes_up_again_has_taken_a_new_identity_each_time() {
     assert!(returns_are_renewed(&hand.facts()).is_err(), "one identity is good for one return");
 }
 
+/// Goal: what a process told in the very moment in which it died is not ascribed to the one that began then. Method: a
+/// return, and the renewal for it in the moment in which one life gives way to the next.
+#[test]
+fn what_was_told_in_the_last_moment_of_a_life_is_of_that_life() {
+    let mut hand = Hand::new(2);
+    hand.tell(1, 25, Event::Rejoined).up(0, 1, 10).down(0, 1, 20).up(0, 1, 30);
+    let (now, next) = (super::super::testing::at(25), super::super::testing::instance(9));
+    hand.history.end_life(super::super::testing::instance(1), now, crate::history::LifeEnd::Crashed);
+    let successor = crate::history::Life { instance: next, from: now, ..hand.history.lives[1] };
+    hand.history.lives.push(crate::history::Life { told_before: 1, to: None, end: None, ..successor });
+    assert_eq!(name(returns_are_renewed(&hand.facts())), None);
+}
+
 #[test]
 fn whoever_was_down_for_a_day_is_forgotten_and_may_come_up_as_it_was() {
     let mut hand = Hand::new(2);
