@@ -45,6 +45,7 @@ mod supervision;
 mod suspicion;
 mod time;
 mod timer;
+mod traffic;
 mod transmits;
 pub mod wire;
 

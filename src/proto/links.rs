@@ -194,8 +194,6 @@ impl Links {
         };
         let Some(link) = self.links.get_mut(&conn) else { return };
         link.used = now;
-        stats.frames_sent += 1;
-        stats.frame_bytes_sent += bytes.len() as u64;
         if link.takes_frames(codec) {
             link.put(conn, bytes, codec, out);
         } else if link.queued_bytes + bytes.len() <= self.backlog_bytes_max {

@@ -321,7 +321,12 @@ impl Node {
                 }
             }
         }
-        self.cx.outputs.pop_front()
+        let output = self.cx.outputs.pop_front();
+        if let Some(Output::Frame { bytes, .. }) = &output {
+            self.cx.stats.frames_sent += 1;
+            self.cx.stats.frame_bytes_sent += bytes.len() as u64;
+        }
+        output
     }
 
     /// When to call `handle_timeout`, and why.
@@ -706,6 +711,7 @@ impl Node {
 
     /// Sends a message at once in a datagram of its own, whatever else there is to say.
     fn send_alone(&mut self, to: SocketAddr, message: &Message) {
-        self.transmits.push_message(&mut self.cx.codec, self.cx.membership.me(), to, message);
+        let cx = &mut self.cx;
+        self.transmits.push_message(&mut cx.codec, cx.membership.me(), to, message, &mut cx.stats);
     }
 }

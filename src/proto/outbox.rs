@@ -9,6 +9,7 @@ use std::ops::Bound;
 use twox_hash::XxHash3_64;
 
 use super::packet::{HEAD_BYTES, OPEN_BYTES_MAX};
+use super::traffic::Topic;
 use super::wire::{Message, ScopeMessage};
 use super::{Dot, Identity, InstanceId, ScopeId};
 
@@ -65,6 +66,7 @@ pub(crate) struct Item {
     pub(crate) wants_lead: bool,
     /// Whether the sender's members should lead it.
     pub(crate) wants_members: bool,
+    pub(crate) topic: Topic,
     end: usize,
 }
 
@@ -120,22 +122,24 @@ impl Outbox {
         let batch = self.batch(to);
         encode(&mut batch.bytes, message);
         let end = batch.bytes.len();
-        let wants_members = false;
-        batch.items.push(Item { scope: None, wants_lead: false, wants_members, end });
+        let (wants_members, topic) = (false, message.topic());
+        batch.items.push(Item { scope: None, wants_lead: false, wants_members, topic, end });
     }
 
     /// Queues a message about a scope.
     pub(crate) fn push_scoped(&mut self, to: Identity, scope: ScopeId, message: ScopeMessage) {
         let wants_members = matches!(message, ScopeMessage::Answer(_));
         let wants_lead = wants_members || matches!(message, ScopeMessage::Ask(_));
+        let topic = message.topic();
         let batch = self.batch(to);
         encode(&mut batch.bytes, &Message::Scoped(message));
         let end = batch.bytes.len();
-        batch.items.push(Item { scope: Some(scope), wants_lead, wants_members, end });
+        batch.items.push(Item { scope: Some(scope), wants_lead, wants_members, topic, end });
     }
 
     /// Queues one message about a scope for several members, encoded once.
     pub(crate) fn push_to_all(&mut self, to: impl Iterator<Item = Identity>, scope: ScopeId, message: ScopeMessage) {
+        let topic = message.topic();
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
         encode(&mut scratch, &Message::Scoped(message));
@@ -143,7 +147,7 @@ impl Outbox {
             let batch = self.batch(member);
             batch.bytes.extend_from_slice(&scratch);
             let end = batch.bytes.len();
-            batch.items.push(Item { scope: Some(scope), wants_lead: false, wants_members: false, end });
+            batch.items.push(Item { scope: Some(scope), wants_lead: false, wants_members: false, topic, end });
         }
         self.scratch = scratch;
     }

@@ -12,7 +12,7 @@ use super::group::ChildKey;
 use super::links::Links;
 use super::membership::Membership;
 use super::notices::Notices;
-use super::outbox::{Gossip, Outbox, encode, encode_sender};
+use super::outbox::{Gossip, Outbox, encode_sender};
 use super::packet::Codec;
 use super::questions::{Questions, TURN};
 use super::sites::Sites;
@@ -250,8 +250,8 @@ impl Shared {
     /// Sends a step of an exchange, which always takes a stream.
     pub(crate) fn send_exchange(&mut self, to: Identity, scope: ScopeId, step: Exchange) {
         let mut frame = self.frame();
-        encode(&mut frame, &Message::Scope(scope));
-        encode(&mut frame, &Message::Scoped(ScopeMessage::Exchange(step)));
+        self.stats.encode(&mut frame, &Message::Scope(scope));
+        self.stats.encode(&mut frame, &Message::Scoped(ScopeMessage::Exchange(step)));
         self.send_frame(to, frame);
     }
 

@@ -101,7 +101,7 @@ figures! {
     datagrams_unsent,
     /// Frames that arrived on streams.
     frames_received,
-    /// Frames that were sent on streams, or queued for one.
+    /// Frames that were sent on streams.
     frames_sent,
     /// Bytes of the frames that arrived.
     frame_bytes_received,
@@ -292,6 +292,10 @@ figures! {
     swim_packets_received,
     /// Bytes of these.
     swim_bytes_received,
+    /// Messages that arrived and begin a stream: who dials and why, and the answer, with the table of members for a join.
+    handshake_messages_received,
+    /// Bytes of these.
+    handshake_bytes_received,
     /// Messages that arrived and tell who lives: questions, signs of life, suspicions, tables of members.
     liveness_messages_received,
     /// Bytes of these.
@@ -308,6 +312,31 @@ figures! {
     exchange_messages_received,
     /// Bytes of these.
     exchange_bytes_received,
+    /// Packets of SWIM that were sent. What follows counts, as for what arrives, without heads and seals; what waits for a
+    /// stream is counted too.
+    swim_packets_sent,
+    /// Bytes of these.
+    swim_bytes_sent,
+    /// Messages that were sent and begin a stream.
+    handshake_messages_sent,
+    /// Bytes of these.
+    handshake_bytes_sent,
+    /// Messages that were sent and tell who lives.
+    liveness_messages_sent,
+    /// Bytes of these.
+    liveness_bytes_sent,
+    /// Messages that were sent and tell who may start a child.
+    handover_messages_sent,
+    /// Bytes of these.
+    handover_bytes_sent,
+    /// Messages that were sent and carry or acknowledge a record, or search for one, rumours among them.
+    record_messages_sent,
+    /// Bytes of these.
+    record_bytes_sent,
+    /// Messages that were sent and compare states.
+    exchange_messages_sent,
+    /// Bytes of these.
+    exchange_bytes_sent,
     /// Direct probes of SWIM that this node sent.
     probes_sent,
     /// Of these, those that the member itself answered.

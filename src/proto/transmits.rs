@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::ops::Range;
 
-use super::outbox::{encode, encode_sender};
+use super::outbox::encode_sender;
 use super::packet::{Codec, Place};
 use super::wire::Message;
 use super::{Identity, Stats, Transmit};
@@ -37,11 +37,18 @@ impl Transmits {
     }
 
     /// Queues a packet that holds only this message.
-    pub(crate) fn push_message(&mut self, codec: &mut Codec, me: Identity, to: SocketAddr, message: &Message) {
+    pub(crate) fn push_message(
+        &mut self,
+        codec: &mut Codec,
+        me: Identity,
+        to: SocketAddr,
+        message: &Message,
+        stats: &mut Stats,
+    ) {
         let start = self.bytes.len();
         codec.extend(&mut self.bytes, &[]);
         encode_sender(&mut self.bytes, me);
-        encode(&mut self.bytes, message);
+        stats.encode(&mut self.bytes, message);
         codec.seal(&mut self.bytes, start, Place::Datagram);
         self.queue.push_back((to, start..self.bytes.len()));
     }

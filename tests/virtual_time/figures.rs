@@ -1,11 +1,12 @@
 //! What nodes measure of themselves, beside what can be seen from outside.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use haulout::proto::Stats;
-use haulout::{ScopeStats, Security};
+use haulout::proto::{Command, Fanout, RequestId, ScopeId, Stats};
+use haulout::{Key, ScopeStats, Security};
 use haulout_sim::measures::orphans;
-use haulout_sim::{Cluster, NodeIdx, Plan, Range};
+use haulout_sim::{Cluster, NodeIdx, Options, Plan, Range};
 
 use crate::pair::Pair;
 use crate::support::*;
@@ -44,6 +45,56 @@ fn gauges_show_how_a_node_stands() {
     cluster.expect(secs(5), "it is suspected", |cluster| measured(cluster, A).members_suspected == 1);
     cluster.run_for(secs(10));
     assert_eq!((measured(&cluster, A).members_alive, measured(&cluster, A).members_remembered_down), (1, 1));
+}
+
+/// Goal: an operator sees what a node sends for what, and none of it is left out or counted twice. Method: two nodes that know
+/// each other, between which nothing is lost: of each kind one has sent, in messages and bytes, what the other one has taken.
+/// So many children start at once that their Asks fit into one datagram, need several, need a stream.
+#[test]
+fn what_is_sent_by_kind_is_what_arrives_by_kind() {
+    for security in [Security::default(), Security::Keyring { keys: vec![Key::new([7; 32])], file: None, env: None }] {
+        let mut pair = Pair::with_security(security);
+        let rest = |pair: &mut Pair| {
+            let until = pair.now + secs(60);
+            pair.run_until(|pair| pair.now >= until);
+            pair.nodes.each_ref().map(|node| node.stats().counters().collect::<BTreeMap<_, _>>())
+        };
+        let before = rest(&mut pair);
+        for count in [1, 40, 2_000] {
+            for number in 0..count {
+                let (scope, spec) = (ScopeId::of("bench"), spec(&format!("{number} of {count}")));
+                pair.nodes[0].command(pair.now, RequestId(2), Command::Start { scope, spec, replicated: 0 });
+            }
+            pair.carry_all();
+        }
+        let after = rest(&mut pair);
+        let grown = |node: usize, name: &str| after[node].get(name).map(|value| value - before[node][name]);
+        for name in before[0].keys().filter(|name| name.ends_with("_sent")) {
+            for (sender, receiver) in [(0, 1), (1, 0)] {
+                let received = grown(receiver, &name.replace("_sent", "_received"));
+                assert!(received.is_none() || received == grown(sender, name), "{name}: {received:?}");
+                assert!(received != Some(0), "{name}");
+            }
+        }
+    }
+}
+
+/// Goal: rumours are counted like what is told directly. Method: five nodes that take themselves for many, from rest to rest:
+/// every record that was sent was read, or had been heard before.
+#[test]
+fn rumours_are_counted_among_the_records_that_are_sent() {
+    let mut cluster = cluster_with(Options { fanout: Fanout::at_most(2), ..Options::seeded(4) }, 5);
+    let rest = |cluster: &mut Cluster| {
+        cluster.run_for(secs(60));
+        let stats = cluster.total_stats();
+        [stats.record_messages_sent, stats.record_messages_received, stats.rumours_heard_again]
+    };
+    let before = rest(&mut cluster);
+    start_many(&mut cluster, 30);
+    let after = rest(&mut cluster);
+    let [sent, read, heard_again] = [0, 1, 2].map(|n| after[n] - before[n]);
+    assert!(heard_again > 30, "{heard_again}");
+    assert_eq!(sent, read + heard_again);
 }
 
 /// Goal: a node at rest wakes only to say something. Method: two nodes that have told each other everything, for a minute.

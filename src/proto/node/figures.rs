@@ -1,7 +1,6 @@
-//! How a node stands: the gauges beside its counters, and what arrived by kind.
+//! How a node stands: the gauges beside its counters.
 
 use super::Node;
-use crate::proto::wire::{Message, ScopeMessage};
 use crate::proto::{ScopeId, ScopeStats, Stats};
 
 impl Node {
@@ -28,26 +27,4 @@ impl Node {
     pub fn measured_scope(&self, scope: ScopeId) -> Option<ScopeStats> {
         self.scopes.get(&scope).map(|scope| scope.measured(self.cx.now))
     }
-}
-
-/// Counts a message by what it is about.
-pub(super) fn note_received(stats: &mut Stats, message: &Message, bytes: usize) {
-    let (messages, total) = match message {
-        Message::Roots(_) | Message::LastRoots(_) | Message::Scoped(ScopeMessage::Exchange(_)) => {
-            (&mut stats.exchange_messages_received, &mut stats.exchange_bytes_received)
-        }
-        Message::Members(..)
-        | Message::Relay(..)
-        | Message::Relayed(..)
-        | Message::Scope(_)
-        | Message::Scoped(ScopeMessage::Lead { .. } | ScopeMessage::Ask(_) | ScopeMessage::Answer(_)) => {
-            (&mut stats.handover_messages_received, &mut stats.handover_bytes_received)
-        }
-        Message::Scoped(_) | Message::Rumour(_) => {
-            (&mut stats.record_messages_received, &mut stats.record_bytes_received)
-        }
-        _ => (&mut stats.liveness_messages_received, &mut stats.liveness_bytes_received),
-    };
-    *messages += 1;
-    *total += bytes as u64;
 }

@@ -10,7 +10,7 @@ use crate::info::{Event, RefusalReason};
 use crate::proto::hint::Hint;
 use crate::proto::links::{self, Expect};
 use crate::proto::notices::Cause;
-use crate::proto::outbox::{encode, encode_sender};
+use crate::proto::outbox::encode_sender;
 use crate::proto::packet::{Packet, Place, Refused, StreamNonce};
 use crate::proto::placement;
 use crate::proto::wire::{Hello, Message, Purpose, Refusal, Welcome};
@@ -62,7 +62,7 @@ impl Node {
         let (cluster, name) = (cx.config.cluster.clone(), cx.name.to_string());
         let hello = |purpose| {
             let hello = Hello { cluster, placement: placement::fingerprint(), name, purpose, nonce };
-            encode(&mut frame, &Message::Hello(hello));
+            cx.stats.encode(&mut frame, &Message::Hello(hello));
             frame
         };
         cx.links.connected(cx.now, conn, nonce, hello, &mut cx.codec, &mut cx.outputs);
@@ -129,7 +129,8 @@ impl Node {
             packet => packet,
         };
         let first = packet.and_then(|packet| {
-            let message = postcard::from_bytes(packet.messages).map_err(|_| Refused::Malformed)?;
+            let message: Message = postcard::from_bytes(packet.messages).map_err(|_| Refused::Malformed)?;
+            self.cx.stats.note_received(message.topic(), packet.messages.len());
             self.cx.links.heard_first(conn, packet.stamp);
             Ok(First { sender: packet.from.ok_or(Refused::Malformed)?, message })
         });
@@ -174,7 +175,7 @@ impl Node {
 
     fn answer_hello(&mut self, conn: ConnId, nonce: StreamNonce, answer: &Message, is_last: bool) {
         let mut frame = self.cx.frame();
-        encode(&mut frame, answer);
+        self.cx.stats.encode(&mut frame, answer);
         links::put(conn, frame, Place::Welcome(nonce), &mut self.cx.codec, &mut self.cx.outputs);
         if is_last {
             self.close(conn);
@@ -211,7 +212,7 @@ impl Node {
         let refusal = if purpose == Purpose::Watch { self.refusal_to_watch(sender) } else { None };
         if let Some(refusal) = refusal {
             let mut frame = self.cx.frame();
-            encode(&mut frame, &Message::Refuse(refusal));
+            self.cx.stats.encode(&mut frame, &Message::Refuse(refusal));
             self.cx.links.send_on(conn, frame, &mut self.cx.codec, &mut self.cx.outputs);
             return self.close(conn);
         }

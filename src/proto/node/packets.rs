@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Node;
-use super::figures::note_received;
 use crate::info::{Event, RefusalReason};
 use crate::proto::outbox::{Batch, encode, encode_sender};
 use crate::proto::packet::{DATAGRAM_BYTES_MAX, OPEN_BYTES_MAX, Packet, Place, Refused};
 use crate::proto::shared::{Alarm, Shared};
+use crate::proto::traffic::Topic;
 use crate::proto::wire::{Ask, FRAME_BYTES_TARGET, Life, Message, ROOTS_MAX, Roots, ScopeMessage, Status, Verdict};
-use crate::proto::{Identity, InstanceId, Rule, ScopeId, Site, Wakeup};
+use crate::proto::{Identity, InstanceId, Rule, ScopeId, Site, Stats, Wakeup};
 
 /// A member's table is asked for at most once per this time.
 const TABLE_INTERVAL: Duration = Duration::from_millis(50);
@@ -87,6 +87,9 @@ impl Node {
             return self.answer_examination(from, *number, packet);
         }
         let Some(sender) = packet.from.filter(|sender| sender.addr != self.cx.me().addr) else { return };
+        if let (Ok((message @ (Message::YouAreDown(..) | Message::Challenge(_)), after)), false) = (&first, is_stream) {
+            self.cx.stats.note_received(message.topic(), rest.len() - after.len());
+        }
         match first {
             // Believed of whomever: the sender may regard this node as down, and so be no member here.
             Ok((Message::YouAreDown(who, bump), _)) => {
@@ -111,7 +114,7 @@ impl Node {
                     rest = self.skip_if_heard(&reader, after, len.into());
                 }
                 Ok((message, after)) => {
-                    note_received(&mut self.cx.stats, &message, rest.len() - after.len());
+                    self.cx.stats.note_received(message.topic(), rest.len() - after.len());
                     rest = after;
                     self.take_message(&mut reader, message, is_stream);
                 }
@@ -310,7 +313,7 @@ impl Node {
             for _ in 0..GOSSIP_PACKETS_MAX {
                 self.cx.codec.begin(&mut packet, &[]);
                 encode_sender(&mut packet, me);
-                let filled = self.cx.gossip.fill(&mut packet, OPEN_BYTES_MAX, &mut None);
+                let filled = self.fill_rumours(&mut packet);
                 if filled > 0 {
                     self.transmits.push(&mut self.cx.codec, member.addr, &packet);
                 }
@@ -331,6 +334,8 @@ impl Node {
     pub(super) fn flush(&mut self) {
         let (mut swim, mut packet) = std::mem::take(&mut self.scratch);
         while let Some(to) = self.cx.membership.poll_packet(&mut swim) {
+            self.cx.stats.swim_packets_sent += 1;
+            self.cx.stats.swim_bytes_sent += swim.len() as u64;
             self.cx.codec.begin(&mut packet, &swim);
             if !self.has_left {
                 self.ride_along(&mut packet);
@@ -375,9 +380,17 @@ impl Node {
             .map(|scope| (scope.id, scope.root()))
             .collect();
         if !roots.is_empty() {
-            encode(packet, &Message::Roots(roots));
+            self.cx.stats.encode(packet, &Message::Roots(roots));
         }
-        self.cx.gossip.fill(packet, OPEN_BYTES_MAX, &mut None);
+        self.fill_rumours(packet);
+    }
+
+    /// Appends as many rumours as fit; how many.
+    fn fill_rumours(&mut self, packet: &mut Vec<u8>) -> usize {
+        let start = packet.len();
+        let filled = self.cx.gossip.fill(packet, OPEN_BYTES_MAX, &mut None);
+        self.cx.stats.note_sent(Topic::Record, filled, packet.len() - start);
+        filled
     }
 
     fn send_datagrams(&mut self, packet: &mut Vec<u8>, batch: &Batch) {
@@ -385,13 +398,15 @@ impl Node {
         let is_single = self.cx.sites.fires(Site::SingleBatch);
         packet.clear();
         for (item, bytes) in batch.items() {
-            let before = packet.len();
-            if before > 0 {
+            self.cx.stats.note_sent(item.topic, 1, bytes.len());
+            let before = (packet.len(), writer);
+            if before.0 > 0 {
                 writer.write(self, packet, batch.to.instance, &item, bytes);
                 if packet.len() <= OPEN_BYTES_MAX && !is_single {
                     continue;
                 }
-                packet.truncate(before);
+                packet.truncate(before.0);
+                before.1.count(&mut self.cx.stats);
                 self.transmits.push(&mut self.cx.codec, batch.to.addr, packet);
                 packet.clear();
                 writer = Writer::default();
@@ -401,11 +416,13 @@ impl Node {
             writer.write(self, packet, batch.to.instance, &item, bytes);
             if packet.len() > OPEN_BYTES_MAX {
                 // What leads it is long: a member with many kinds or labels.
+                writer.count(&mut self.cx.stats);
                 self.cx.send_frame(batch.to, std::mem::take(packet));
                 writer = Writer::default();
             }
         }
         if !packet.is_empty() {
+            writer.count(&mut self.cx.stats);
             self.transmits.push(&mut self.cx.codec, batch.to.addr, packet);
         }
     }
@@ -415,7 +432,9 @@ impl Node {
         let mut writer = Writer::default();
         let bytes_max = if self.cx.sites.fires(Site::SingleBatch) { 0 } else { FRAME_BYTES_TARGET };
         for (item, bytes) in batch.items() {
+            self.cx.stats.note_sent(item.topic, 1, bytes.len());
             if frame.len() + bytes.len() > bytes_max && !frame.is_empty() {
+                writer.count(&mut self.cx.stats);
                 self.cx.send_frame(batch.to, std::mem::take(&mut frame));
                 writer = Writer::default();
             }
@@ -426,6 +445,7 @@ impl Node {
             writer.write(self, &mut frame, batch.to.instance, &item, bytes);
         }
         if !frame.is_empty() {
+            writer.count(&mut self.cx.stats);
             self.cx.send_frame(batch.to, frame);
         }
     }
@@ -440,11 +460,14 @@ struct Reader {
 }
 
 /// What was said so far in a packet that is being written.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Writer {
     scope: Option<ScopeId>,
     has_members: bool,
     has_lead: bool,
+    /// How many messages lead others, and how many bytes they have.
+    leading: usize,
+    leading_bytes: usize,
 }
 
 impl Writer {
@@ -461,22 +484,34 @@ impl Writer {
             let membership = &node.cx.membership;
             // As many as fit beside an answer; whoever knows fewer sees that the hashes differ.
             let recent = membership.recent().take(16).collect();
-            encode(packet, &Message::Members(membership.hash(), recent));
+            self.lead(packet, &Message::Members(membership.hash(), recent));
         }
         if let Some(scope) = item.scope
             && self.scope != Some(scope)
         {
             self.scope = Some(scope);
             self.has_lead = false;
-            encode(packet, &Message::Scope(scope));
+            self.lead(packet, &Message::Scope(scope));
         }
         if item.wants_lead && !self.has_lead {
             self.has_lead = true;
             if let Some(scope) = item.scope.and_then(|scope| node.scopes.get(&scope)) {
-                encode(packet, &Message::Scoped(scope.lead(to)));
+                self.lead(packet, &Message::Scoped(scope.lead(to)));
             }
         }
         packet.extend_from_slice(bytes);
+    }
+
+    fn lead(&mut self, packet: &mut Vec<u8>, message: &Message) {
+        let start = packet.len();
+        encode(packet, message);
+        self.leading += 1;
+        self.leading_bytes += packet.len() - start;
+    }
+
+    /// The packet is sent: counts what leads in it.
+    fn count(&self, stats: &mut Stats) {
+        stats.note_sent(Topic::Handover, self.leading, self.leading_bytes);
     }
 }
 

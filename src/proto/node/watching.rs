@@ -16,7 +16,6 @@ use crate::info::Event;
 use crate::proto::hash::fmix64;
 use crate::proto::links::Ended;
 use crate::proto::looks::{Look, PROBES, Verdict};
-use crate::proto::outbox::encode;
 use crate::proto::packet::Packet;
 use crate::proto::scope::member_info;
 use crate::proto::shared::Alarm;
@@ -109,7 +108,7 @@ impl Node {
     /// Ends a standing stream so that nobody makes anything of it.
     fn unwatch(&mut self, conn: ConnId) {
         let mut frame = self.cx.frame();
-        encode(&mut frame, &Message::Unwatch);
+        self.cx.stats.encode(&mut frame, &Message::Unwatch);
         self.cx.links.send_on(conn, frame, &mut self.cx.codec, &mut self.cx.outputs);
         self.cx.links.close(conn, &mut self.cx.outputs);
     }
