@@ -11,6 +11,7 @@
 mod allowance;
 mod budget;
 mod few;
+mod gaps;
 pub mod group;
 mod half_open;
 mod handover;

@@ -10,11 +10,11 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::few::Few;
+use super::gaps::Gap;
 use super::group::{ChildKey, Owned, OwnedKey, Record};
 use super::outbox::encode;
 use super::scope::Scope;
 use super::shared::{Alarm, RTT_GUESS, Shared};
-use super::stats::nanos;
 use super::supervision::{Asker, Local, Phase};
 use super::wire::{Answer, Ask, INLINE_SPEC_BYTES_MAX, Life, Message, ScopeMessage, Verdict};
 use super::{Dot, Identity, InstanceId, Rule, Site, Time, Wakeup};
@@ -67,8 +67,8 @@ pub(crate) struct Round {
     frees: SmallVec<[(InstanceId, Time); 2]>,
     /// Who ran the child until it answered Free: it waits to hear who runs it next.
     pub(crate) predecessor: Option<InstanceId>,
-    /// Since when nobody is known to run the child: nobody claims it, and nobody has answered Busy since.
-    pub(crate) idle_since: Option<Time>,
+    /// Since nobody was known to run the child: nobody claims it, and nobody has answered Busy since.
+    pub(crate) gap: Gap,
     /// Whether it will be looked at again by itself.
     is_alarmed: bool,
     /// Whether it waits for a place in the budget. It asks for nothing meanwhile.
@@ -85,6 +85,27 @@ pub(crate) struct Round {
 }
 
 impl Round {
+    /// One that has not asked anybody.
+    pub(crate) fn new(number: u32, life: Dot) -> Self {
+        Round {
+            number,
+            life,
+            is_counted: false,
+            is_repeated: false,
+            attempt: 0,
+            sent: SmallVec::new(),
+            frees: SmallVec::new(),
+            predecessor: None,
+            gap: Gap::default(),
+            is_alarmed: false,
+            is_held: false,
+            is_moving: false,
+            moving_since: 0,
+            has_moved: false,
+            are_claimers_asked: false,
+        }
+    }
+
     fn sent_at(&self, attempt: u32) -> Option<Time> {
         self.sent.iter().find(|(sent, _)| *sent == attempt).map(|(_, at)| *at)
     }
@@ -112,9 +133,15 @@ impl Scope {
     /// Starts to collect permissions anew.
     pub(crate) fn begin_round(&mut self, cx: &mut Shared, key: &ChildKey) {
         let Some((life, ..)) = self.life(key) else { return };
-        let unclaimed_since = (!self.is_claimed_elsewhere(key)).then_some(cx.now);
+        let is_unclaimed = !self.is_claimed_elsewhere(key);
         let Some(child) = self.children.get_mut(key) else { return };
-        let idle_since = child.idle_since().or(unclaimed_since);
+        let mut gap = match &mut child.local {
+            Local::Waiting(round) => std::mem::take(&mut round.gap),
+            Local::Idle | Local::Active(_) => Gap::default(),
+        };
+        if is_unclaimed {
+            self.gaps.begin(&mut gap, cx.now);
+        }
         let (mut is_counted, mut is_queued, mut is_repeated) = (false, false, false);
         let (mut is_held, mut is_moving, mut has_moved) = (false, false, false);
         if let Local::Waiting(round) = &child.local {
@@ -126,25 +153,9 @@ impl Scope {
         }
         self.rounds = self.rounds.wrapping_add(1);
         let number = self.rounds;
-        let round = Round {
-            number,
-            life,
-            is_counted,
-            is_repeated,
-            attempt: 0,
-            sent: SmallVec::new(),
-            frees: SmallVec::new(),
-            predecessor: None,
-            idle_since,
-            is_alarmed: false,
-            is_held,
-            is_moving,
-            moving_since: 0,
-            has_moved,
-            are_claimers_asked: false,
-        };
+        let round = Round { is_counted, is_repeated, gap, is_held, is_moving, has_moved, ..Round::new(number, life) };
         child.local = Local::Waiting(Box::new(round));
-        self.children.mark_unstable(key);
+        self.children.follow(key);
         if cx.sabotage.lacks(Rule::Ask) {
             self.start_run(cx, key);
         } else if is_counted || is_moving {
@@ -253,7 +264,7 @@ impl Scope {
             Some(Local::Idle) | None => return,
         };
         if !std::mem::replace(is_held, true) {
-            self.held.push_back(key.clone());
+            self.held.push_back((cx.now, key.clone()));
             cx.budget.queue();
             cx.stats.starts_held += 1;
         }
@@ -266,7 +277,7 @@ impl Scope {
 
     /// A place is free: goes on with the child that has waited longest.
     pub(crate) fn release_held(&mut self, cx: &mut Shared) {
-        let Some(key) = self.held.pop_front() else { return };
+        let Some((_, key)) = self.held.pop_front() else { return };
         cx.budget.grant();
         match self.children.get_mut(&key).map(|child| &mut child.local) {
             // It may have gone and come back since, and wait elsewhere in the queue or not at all.
@@ -527,26 +538,9 @@ impl Scope {
         let Some((life, ..)) = self.life(key) else { return };
         let Some(Local::Active(run)) = self.children.get_mut(key).map(|child| &mut child.local) else { return };
         if run.challenge.is_none() {
-            let round = Round {
-                number,
-                life,
-                is_counted: false,
-                is_repeated: false,
-                attempt: 0,
-                sent: SmallVec::new(),
-                frees: SmallVec::new(),
-                predecessor: None,
-                idle_since: None,
-                is_alarmed: false,
-                is_held: false,
-                is_moving: false,
-                moving_since: 0,
-                has_moved: false,
-                are_claimers_asked: false,
-            };
-            run.challenge = Some(Box::new(round));
+            run.challenge = Some(Box::new(Round::new(number, life)));
             cx.stats.challenges += 1;
-            self.children.mark_unstable(key);
+            self.children.follow(key);
             self.ask_again(cx, key, number);
         }
     }
@@ -554,9 +548,7 @@ impl Scope {
     fn end_challenge(&mut self, key: &ChildKey) {
         if let Some(Local::Active(run)) = self.children.get_mut(key).map(|child| &mut child.local) {
             run.challenge = None;
-            if run.phase == Phase::Running {
-                self.children.mark_stable(key);
-            }
+            self.children.follow(key);
         }
     }
 
@@ -687,8 +679,9 @@ impl Scope {
         match answer.verdict {
             Verdict::Free => self.handle_free(cx, from, &answer),
             Verdict::Busy => {
-                if let Some(round) = self.round_of(&answer.key) {
-                    round.idle_since = Some(cx.now);
+                if let Some(Local::Waiting(round)) = self.children.get_mut(key).map(|child| &mut child.local) {
+                    let _ = self.gaps.end(&mut round.gap, cx.now);
+                    self.gaps.begin(&mut round.gap, cx.now);
                 }
             }
         }
@@ -709,11 +702,10 @@ impl Scope {
         cx.rtt = if cx.sites.fires(Site::ForgetRtt) { RTT_GUESS } else { (cx.rtt * 7 + rtt) / 8 };
         round.take_free(from.instance, until);
         self.void_claims(cx, key, from.instance);
-        if self.round_of(key).is_some_and(|round| round.idle_since.is_none())
-            && !self.is_claimed_elsewhere(key)
-            && let Some(round) = self.round_of(key)
+        if !self.is_claimed_elsewhere(key)
+            && let Some(Local::Waiting(round)) = self.children.get_mut(key).map(|child| &mut child.local)
         {
-            round.idle_since = Some(cx.now);
+            self.gaps.begin(&mut round.gap, cx.now);
         }
         if matches!(self.children.get(key).map(|child| &child.local), Some(Local::Waiting(_))) {
             if !self.try_to_start(cx, key, false) {
@@ -761,14 +753,13 @@ impl Scope {
     /// This node is not the owner any more.
     pub(crate) fn stop_waiting(&mut self, cx: &mut Shared, key: &ChildKey) {
         self.end_round(cx, key);
-        let is_desired = self.children.record(key).is_some();
         if let Some(child) = self.children.get_mut(key)
-            && matches!(child.local, Local::Waiting(_))
+            && let Local::Waiting(round) = &mut child.local
         {
-            let idle_since = child.idle_since().filter(|_| is_desired);
-            cx.stats.orphan_nanos += idle_since.map_or(0, |since| nanos(cx.now.since(since)));
+            let mut gap = std::mem::take(&mut round.gap);
             child.local = Local::Idle;
-            self.children.mark_stable(key);
+            self.children.follow(key);
+            self.end_gap(cx, key, &mut gap);
         }
     }
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::gaps::Gaps;
 use super::group::{
     BucketMap, ChildKey, Claim, ClaimState, Desired, MemberRecord, Merge, Owned, OwnedKey, Record, Replica,
 };
@@ -17,7 +18,7 @@ use super::placement::Candidate;
 use super::shared::Shared;
 use super::supervision::Local;
 use super::wire::{ScopeMessage, Status};
-use super::{Command, Dot, Identity, InstanceId, Output, RequestId, Rule, Runs, ScopeId, ScopeSetup};
+use super::{Command, Dot, Identity, InstanceId, Output, RequestId, Rule, Runs, ScopeId, ScopeSetup, Time};
 use crate::child::{ChildSpec, Spec};
 use crate::info::{Event, MemberInfo};
 
@@ -33,6 +34,7 @@ mod settling;
 
 use calls::{Direct, Find};
 use children::Children;
+pub(crate) use children::{Child, Doing};
 use exchange::Exchanges;
 use progress::Progress;
 use settling::Settling;
@@ -66,14 +68,17 @@ pub(crate) struct Scope {
     /// Their records, and every child that is desired or runs here.
     pub(crate) children: Children,
     pub(crate) runs: Runs<ChildKey>,
+    /// Since when children that this node owns do not run.
+    pub(crate) gaps: Gaps,
     pub(crate) rounds: u32,
     /// Rounds that have not asked yet, in the order in which they may.
     pub(crate) to_ask: VecDeque<ChildKey>,
     /// How many rounds ask at once.
     pub(crate) asking: usize,
     pub(crate) ask_pace: AskPace,
-    /// Children that could start, or be asked for where they run, and wait for a place in the budget of this node.
-    pub(crate) held: VecDeque<ChildKey>,
+    /// Children that could start, or be asked for where they run, and wait for a place in the budget of this node: since when,
+    /// the longest first.
+    pub(crate) held: VecDeque<(Time, ChildKey)>,
     progress: Progress,
     /// First claims of this node of which nobody was told yet.
     pub(crate) untold: Vec<(ChildKey, Dot)>,
@@ -129,6 +134,7 @@ impl Scope {
             names: BTreeMap::new(),
             children: Children::default(),
             runs: Runs::default(),
+            gaps: Gaps::default(),
             rounds: 0,
             to_ask: VecDeque::new(),
             asking: 0,
@@ -413,9 +419,7 @@ impl Scope {
         }
         let is_same_kind = matches!((&displaced, held), (Some(old), Some(new)) if old.value.spec == new.value.spec);
         if held.is_none() {
-            if let Some(child) = self.children.get_mut(&key) {
-                child.owner = None;
-            }
+            self.children.set_owner(&key, None);
         } else if !is_same_kind || !self.declined.is_empty() {
             self.place(&key);
         }

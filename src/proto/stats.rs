@@ -405,10 +405,16 @@ figures! {
     members_settled,
     /// Children that are desired, wherever they run.
     children_desired,
+    /// Of these, those that placement gives to nobody now: no live member that has settled and does not drain knows their
+    /// kind, has their labels and understands their arguments. `which_children` says which is lacking. A node that drains may
+    /// run them still.
+    children_unplaced,
     /// Children that this node owns and for which it collects permissions.
     children_waiting,
     /// Children that could start, or be asked for, and wait because `limits.starting_max` start or move here already.
     children_held,
+    /// For how long the first of these has waited.
+    held_nanos_max,
     /// Children on this node whose `init` runs.
     children_starting,
     /// Children that run on this node.
@@ -427,6 +433,8 @@ figures! {
     ranges_seen,
     /// Calls that wait for this node to settle.
     calls_waiting,
+    /// For how long this node has not had the scope's state, so that calls and children wait; 0 once it has.
+    unsettled_nanos_max,
     /// Searches, and records that whoever must act on them has not acknowledged yet.
     directs_waiting,
 }

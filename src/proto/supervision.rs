@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::gaps::Gap;
 use super::group::{ChildKey, Claim, ClaimState, Desired, Key, Owned, OwnedKey, Record};
 use super::handover::Round;
-use super::scope::Scope;
+use super::scope::{Child, Scope};
 use super::shared::{Alarm, Shared};
 use super::stats::nanos;
 use super::wire::{ScopeMessage, Verdict};
@@ -29,34 +30,7 @@ const AUDIT_SCORES_PER_SYNC: usize = 800;
 /// takes, and far shorter than anything that depends on claims, which are hints.
 const START_PATIENCE: Duration = Duration::from_millis(2);
 
-/// One child as this node sees it.
-#[derive(Debug)]
-pub(crate) struct Child {
-    /// The member to which placement assigns it; `None` if nobody can run it, or it is not desired any more.
-    pub(crate) owner: Option<InstanceId>,
-    pub(crate) local: Local,
-    /// Whether it is neither idle nor simply running here.
-    pub(crate) is_unstable: bool,
-    /// Whether it is on the list of those that are or were.
-    pub(crate) is_listed: bool,
-}
-
-impl Child {
-    pub(crate) fn idle() -> Self {
-        Child { owner: None, local: Local::Idle, is_unstable: false, is_listed: false }
-    }
-
-    /// Since when this node, which owns it, knows of no run of it.
-    pub(crate) fn idle_since(&self) -> Option<Time> {
-        match &self.local {
-            Local::Idle => None,
-            Local::Waiting(round) => round.idle_since,
-            Local::Active(run) => run.idle_since,
-        }
-    }
-}
-
-/// What this node does with it.
+/// What this node does with a child.
 #[derive(Debug)]
 pub(crate) enum Local {
     /// Nothing.
@@ -104,8 +78,8 @@ pub(crate) struct Run {
     predecessor: Option<InstanceId>,
     /// The round in which other claimers are asked to stop.
     pub(crate) challenge: Option<Box<Round>>,
-    /// Since when no run of it is known, until this one is up.
-    idle_since: Option<Time>,
+    /// Since no run of it was known, until this one is up.
+    pub(crate) gap: Gap,
     /// Whether it waits for a place in the budget.
     pub(crate) is_held: bool,
 }
@@ -167,7 +141,7 @@ impl Scope {
         if !self.is_settled() && life.is_some() {
             return;
         }
-        let is_owner = child.owner == Some(self.me);
+        let is_owner = child.owner() == Some(self.me);
         match (&child.local, life) {
             (Local::Idle, None) => {
                 self.children.remove(key);
@@ -263,8 +237,10 @@ impl Scope {
             return;
         }
         self.end_round(cx, key);
-        let (predecessor, idle_since) =
-            self.round_of(key).map_or((None, None), |round| (round.predecessor, round.idle_since));
+        let (predecessor, mut gap) = self
+            .round_of(key)
+            .map_or_else(Default::default, |round| (round.predecessor, std::mem::take(&mut round.gap)));
+        self.gaps.begin(&mut gap, cx.now);
         let epoch = Epoch { birth, run };
         let run = Run {
             run: RunId(0),
@@ -278,7 +254,7 @@ impl Scope {
             asker: None,
             predecessor,
             challenge: None,
-            idle_since: idle_since.or(Some(cx.now)),
+            gap,
             is_held: false,
         };
         if let Some(child) = self.children.get_mut(key) {
@@ -303,7 +279,7 @@ impl Scope {
             value.run = start.epoch.run;
         }
         self.runs.insert(start.run, key.clone());
-        self.children.mark_unstable(key);
+        self.children.follow(key);
         cx.stats.starts += 1;
         cx.outputs.push_back(Output::StartChild(start));
         self.write_claim(cx, key, ClaimState::Starting);
@@ -319,7 +295,7 @@ impl Scope {
                 run.enter(cx, Phase::Stopping);
                 run.challenge = None;
                 cx.outputs.push_back(Output::StopChild { run: run.run, shutdown: run.spec.shutdown });
-                self.children.mark_unstable(key);
+                self.children.follow(key);
                 self.write_claim(cx, key, ClaimState::Stopping);
             }
         }
@@ -330,7 +306,7 @@ impl Scope {
         let Some(child) = self.children.get_mut(key) else { return };
         let Local::Active(mut run) = std::mem::replace(&mut child.local, Local::Idle) else { return };
         run.enter(cx, Phase::Stopping);
-        self.children.mark_stable(key);
+        self.children.follow(key);
         self.release_claim(cx, key);
         if let Some(since) = run.duplicate_since() {
             cx.stats.duplicates_resolved += 1;
@@ -338,13 +314,19 @@ impl Scope {
             let lasted = cx.now.since(since);
             cx.event(self.id, Event::DuplicateResolved { id: key.id().clone(), lasted });
         }
-        if let Some(since) = run.idle_since.filter(|_| self.children.record(key).is_some()) {
-            cx.stats.orphan_nanos += nanos(cx.now.since(since));
-        }
+        self.end_gap(cx, key, &mut run.gap);
         self.reconcile(cx, key);
         let is_waiting = self.children.get(key).is_some_and(|child| !matches!(child.local, Local::Idle));
         if let Some(asker) = run.asker.filter(|_| !is_waiting) {
             self.answer(cx, key, &asker, Verdict::Free);
+        }
+    }
+
+    /// The child starts elsewhere, or not at all: how long it did not run counts as long as it is desired.
+    pub(crate) fn end_gap(&mut self, cx: &mut Shared, key: &ChildKey, gap: &mut Gap) {
+        let lasted = self.gaps.end(gap, cx.now);
+        if self.children.record(key).is_some() {
+            cx.stats.orphan_nanos += nanos(lasted);
         }
     }
 
@@ -371,11 +353,9 @@ impl Scope {
             return;
         }
         run.enter(cx, Phase::Running);
-        cx.stats.orphan_nanos += run.idle_since.take().map_or(0, |since| nanos(cx.now.since(since)));
+        cx.stats.orphan_nanos += nanos(self.gaps.end(&mut run.gap, cx.now));
         let epoch = run.epoch;
-        if run.challenge.is_none() {
-            self.children.mark_stable(key);
-        }
+        self.children.follow(key);
         cx.event(self.id, Event::ChildStarted { id: key.id().clone(), epoch });
         self.write_claim(cx, key, ClaimState::Running);
         self.mark(key);
@@ -393,10 +373,12 @@ impl Scope {
         run.troubles().last_error = Some(error.clone());
         run.enter(cx, Phase::Stopping);
         self.write_claim(cx, key, ClaimState::Declined);
-        if let Some(child) = self.children.get_mut(key) {
-            child.local = Local::Idle;
+        if let Some(child) = self.children.get_mut(key)
+            && let Local::Active(mut run) = std::mem::replace(&mut child.local, Local::Idle)
+        {
+            let _ = self.gaps.end(&mut run.gap, cx.now);
         }
-        self.children.mark_stable(key);
+        self.children.follow(key);
         self.declined.insert(OwnedKey::claim(key, self.me));
         cx.event(self.id, Event::ChildDeclined { id: key.id().clone(), error });
         self.place(key);
@@ -410,7 +392,7 @@ impl Scope {
             run.troubles().last_error = Some(error.clone());
         }
         if phase != Phase::Stopping {
-            run.idle_since.get_or_insert(cx.now);
+            self.gaps.begin(&mut run.gap, cx.now);
         }
         if phase == Phase::Starting {
             let error = run.last_error().cloned().unwrap_or_else(|| Arc::from("ended before it had started"));
@@ -483,7 +465,7 @@ impl Scope {
         }
         if run.phase != Phase::Backoff {
             run.enter(cx, Phase::Backoff);
-            self.children.mark_unstable(key);
+            self.children.follow(key);
             self.write_claim(cx, key, ClaimState::Backoff);
         }
         self.hold(cx, key);
@@ -510,7 +492,7 @@ impl Scope {
         run.enter(cx, Phase::Backoff);
         let id = run.run;
         cx.stats.backoffs += 1;
-        self.children.mark_unstable(key);
+        self.children.follow(key);
         cx.event(self.id, Event::ChildBackoff { id: key.id().clone(), delay });
         cx.set_timer(delay, Wakeup::Backoff, Alarm::Backoff(self.id, key.clone(), id));
         self.write_claim(cx, key, ClaimState::Backoff);
@@ -660,8 +642,8 @@ impl Scope {
             return matches!(&child.local, Local::Active(run) if run.phase == Phase::Stopping);
         };
         let spec = &record.value.spec;
-        let is_owner = child.owner == Some(self.me);
-        let is_placed = child.owner == self.find_owner(key, spec, record.dot);
+        let is_owner = child.owner() == Some(self.me);
+        let is_placed = child.owner() == self.find_owner(key, spec, record.dot);
         is_placed
             && match &child.local {
                 Local::Idle => !is_owner || self.stays_elsewhere(key, spec),

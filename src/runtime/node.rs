@@ -107,8 +107,8 @@ impl Node {
         self.inner.about.instance
     }
 
-    /// What the node has counted since it started, and how it stands. Costs a walk over the members and over the children
-    /// that are in no stable state, so ask once a second, not for each request.
+    /// What the node has counted since it started, and how it stands. Costs a walk over the members, so ask once a
+    /// second, not for each request.
     ///
     /// # Errors
     /// [`Unavailable::NodeGone`] if it has left.

@@ -222,7 +222,7 @@ impl Supervisor {
         self.inner.members.clone()
     }
 
-    /// How the scope stands on this node. Costs a walk over those of its children that are in no stable state.
+    /// How the scope stands on this node. Costs a walk over its members; children are counted as they change.
     ///
     /// # Errors
     /// [`Unavailable::NodeGone`] if the node has left.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use haulout::proto::{Command, Fanout, RequestId, ScopeId, Stats};
 use haulout::{Key, ScopeStats, Security};
 use haulout_sim::measures::orphans;
-use haulout_sim::{Cluster, NodeIdx, Options, Plan, Range};
+use haulout_sim::{Cluster, NodeIdx, NodeOptions, Options, Plan, Range};
 
 use crate::pair::Pair;
 use crate::support::*;
@@ -95,6 +95,53 @@ fn rumours_are_counted_among_the_records_that_are_sent() {
     let [sent, read, heard_again] = [0, 1, 2].map(|n| after[n] - before[n]);
     assert!(heard_again > 30, "{heard_again}");
     assert_eq!(sent, read + heard_again);
+}
+
+/// Goal: children that nobody can run show, and only as long as that is so. Method: a child of a kind that no node knows; then
+/// one joins that does, and drains.
+#[test]
+fn children_that_no_node_can_run_are_counted() {
+    let mut cluster = cluster(5, 3);
+    start_many(&mut cluster, 10);
+    assert!(start(&mut cluster, A, spec_of("rare", "other")));
+    let unplaced = |cluster: &Cluster| -> Vec<u64> {
+        cluster.up().into_iter().map(|node| measured(cluster, node).scopes.children_unplaced).collect()
+    };
+    cluster.expect(SOON, "everybody knows", |cluster| unplaced(cluster) == [1, 1, 1]);
+    let able = NodeOptions { kinds: vec!["other".into()], ..cluster.node_options() };
+    let able = cluster.add_node_with("able", able);
+    cluster.expect(secs(10), "it is placed", |cluster| unplaced(cluster) == [0; 4]);
+    let _ = cluster.leave(able);
+    cluster.expect(secs(10), "nobody is left for it", |cluster| unplaced(cluster) == [1, 1, 1]);
+    terminate(&mut cluster, A, "rare");
+    cluster.expect(SOON, "nobody has to", |cluster| unplaced(cluster) == [0, 0, 0]);
+}
+
+/// Goal: what waits shows for how long it has. Method: a node that waits for the state of its scope, then four children that
+/// start one after the other for half a second each: the second and the third wait for each start before theirs.
+#[test]
+fn what_waits_shows_for_how_long() {
+    let mut options = Options::seeded(6);
+    options.config.limits.starting_max = 1;
+    let mut cluster = Cluster::new(options);
+    cluster.add_node("a");
+    cluster.run_for(millis(500));
+    let unsettled = Duration::from_nanos(measured(&cluster, A).scopes.unsettled_nanos_max);
+    assert!(unsettled > millis(250) && unsettled <= millis(500), "{unsettled:?}");
+    cluster.converge(REST);
+    assert_eq!(measured(&cluster, A).scopes.unsettled_nanos_max, 0);
+    cluster.children().plan(Plan { start_delay: Range::fixed(millis(500)), ..Plan::default() });
+    for child in ids(4) {
+        let _ = cluster.start(A, spec(&child));
+    }
+    for (held, waited_ms) in [(3, 400), (2, 800), (1, 1_200), (0, 0)] {
+        cluster.run_for(millis(400));
+        let scope = measured(&cluster, A).scopes;
+        assert_eq!(scope.children_held, held);
+        // A node knows the time of what it was told last.
+        let waited = Duration::from_nanos(scope.held_nanos_max);
+        assert!(waited <= millis(waited_ms) && waited + millis(250) >= millis(waited_ms), "{held}: {waited:?}");
+    }
 }
 
 /// Goal: a node at rest wakes only to say something. Method: two nodes that have told each other everything, for a minute.

@@ -4,8 +4,8 @@ use super::Node;
 use crate::proto::{ScopeId, ScopeStats, Stats};
 
 impl Node {
-    /// The counters, and every gauge that the state machine knows. Costs a walk over the members, and over those children
-    /// that are in no stable state.
+    /// The counters, and every gauge that the state machine knows. Costs a walk over the members; children are
+    /// counted as they change.
     pub fn measured(&self) -> Stats {
         let mut stats = self.cx.stats;
         self.cx.membership.measure(&mut stats);

@@ -2,7 +2,7 @@
 
 use super::Node;
 use crate::proto::HALF_OPEN_MAX;
-use crate::proto::scope::Scope;
+use crate::proto::scope::{Doing, Scope};
 
 /// How full one table or queue is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,7 @@ impl Size {
 impl Node {
     /// How full every table and queue is, for tests and the simulator.
     pub fn sizes(&self) -> Vec<Size> {
+        debug_assert!(self.scopes.values().all(Scope::is_counted_right), "the counts of a scope are out of step");
         let limits = &self.cx.config.limits;
         let (open, half_open, backlog) = self.cx.links.sizes();
         // What a fault site holds back waits for the next input, which need not come before somebody looks.
@@ -59,7 +60,7 @@ impl Node {
             Size::passing("children that wait to start or move", most(|scope| scope.held.len())),
             Size::passing("outputs", outputs),
             Size::passing("members that are still to be asked", self.cx.questions.len()),
-            Size::passing("rounds", most(|scope| scope.children.waiting_len())),
+            Size::passing("rounds", most(|scope| scope.children.count(Doing::Waiting))),
             Size::passing("rounds that have not asked", most(|scope| scope.to_ask.len())),
             Size::passing("children in no stable state", most(|scope| scope.children.unstable_len())),
             Size::passing("rounds that ask", most(|scope| scope.asking)),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Command, Scope};
+use super::{Child, Command, Scope};
 use crate::child::{ChildId, ChildSpec};
 use crate::error::{StartError, TerminateError, Unavailable, UpdateError, WaitError};
 use crate::proto::few::Few;
@@ -368,7 +368,7 @@ impl Scope {
         direct.tries += 1;
         direct.pending.retain(|instance| cx.membership.identity_of(instance).is_some());
         if direct.removal.is_none() && direct.tries > 1 {
-            let owner = self.children.get(key).and_then(|child| child.owner);
+            let owner = self.children.get(key).and_then(Child::owner);
             direct.pending.extend(owner.filter(|owner| *owner != self.me && !direct.acked.contains(*owner)));
         }
         let message = match direct.removal {

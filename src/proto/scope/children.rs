@@ -8,9 +8,77 @@ use twox_hash::XxHash3_64;
 
 use super::claims::Claims;
 use crate::child::Spec;
-use crate::proto::InstanceId;
+use crate::proto::gaps::Gap;
 use crate::proto::group::{BucketMap, ChildKey, Desired, Key, Owned, OwnedKey, Record, Shelf};
-use crate::proto::supervision::{Child, Local};
+use crate::proto::supervision::{Local, Phase};
+use crate::proto::{InstanceId, Time};
+
+/// One child as this node sees it.
+#[derive(Debug)]
+pub(crate) struct Child {
+    owner: Option<InstanceId>,
+    pub(crate) local: Local,
+    /// What this node was doing with it when that was counted.
+    counted: Doing,
+    /// Whether it is on the list of those that are or were in no stable state.
+    is_listed: bool,
+}
+
+impl Child {
+    fn idle() -> Self {
+        Child { owner: None, local: Local::Idle, counted: Doing::Nothing, is_listed: false }
+    }
+
+    /// The member to which placement assigns it; `None` if nobody can run it, or it is not desired any more.
+    pub(crate) fn owner(&self) -> Option<InstanceId> {
+        self.owner
+    }
+
+    /// The time for which this node, which owns it, knows of no run of it.
+    fn gap(&self) -> Option<&Gap> {
+        match &self.local {
+            Local::Idle => None,
+            Local::Waiting(round) => Some(&round.gap),
+            Local::Active(run) => Some(&run.gap),
+        }
+    }
+
+    fn doing(&self) -> Doing {
+        match &self.local {
+            Local::Idle => Doing::Nothing,
+            Local::Waiting(_) => Doing::Waiting,
+            Local::Active(run) => match run.phase {
+                Phase::Starting => Doing::Starting,
+                Phase::Running if run.challenge.is_some() => Doing::Challenging,
+                Phase::Running => Doing::Running,
+                Phase::Stopping => Doing::Stopping,
+                Phase::Backoff => Doing::BackingOff,
+            },
+        }
+    }
+}
+
+/// What a node does with a child, as far as children are counted by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Doing {
+    Nothing,
+    Waiting,
+    Starting,
+    Running,
+    /// It runs here, and others that claim it are asked to stop.
+    Challenging,
+    Stopping,
+    BackingOff,
+}
+
+impl Doing {
+    const COUNT: usize = 7;
+
+    /// Whether a child is to stay so.
+    fn is_stable(self) -> bool {
+        matches!(self, Doing::Nothing | Doing::Running)
+    }
+}
 
 /// One child. Something is known of it, or it has no entry.
 #[derive(Debug, Default)]
@@ -73,8 +141,10 @@ pub(crate) struct Children {
     /// Those that are neither idle nor simply running here, which the safety net looks at, and some that were: they are
     /// dropped when somebody looks.
     listed: Vec<ChildKey>,
-    /// How many of them are.
-    unstable: usize,
+    /// How many there are of each [`Doing`].
+    counts: [usize; Doing::COUNT],
+    /// How many have an owner. All of them are desired.
+    placed: usize,
     specs: Specs,
 }
 
@@ -91,39 +161,64 @@ impl Children {
 
     /// The same; made if there is none.
     pub(crate) fn get_or_make(&mut self, key: &ChildKey) -> &mut Child {
-        self.entries.get_or_insert_with(key, Entry::default).child.get_or_insert_with(Child::idle)
+        let child = &mut self.entries.get_or_insert_with(key, Entry::default).child;
+        self.counts[Doing::Nothing as usize] += usize::from(child.is_none());
+        child.get_or_insert_with(Child::idle)
     }
 
     /// Forgets what this node does with a child.
     pub(crate) fn remove(&mut self, key: &ChildKey) {
-        self.mark_stable(key);
-        if let Some(entry) = self.entries.get_mut(key) {
-            entry.child = None;
+        self.set_owner(key, None);
+        if let Some(entry) = self.entries.get_mut(key)
+            && let Some(child) = entry.child.take()
+        {
+            self.counts[child.counted as usize] -= 1;
             self.drop_if_empty(key);
         }
     }
 
-    /// A child is not as it is to stay.
-    pub(crate) fn mark_unstable(&mut self, key: &ChildKey) {
+    /// Placement assigns a child to this member, or to nobody.
+    pub(crate) fn set_owner(&mut self, key: &ChildKey, owner: Option<InstanceId>) {
         let Some(child) = self.entries.get_mut(key).and_then(|entry| entry.child.as_mut()) else { return };
-        self.unstable += usize::from(!std::mem::replace(&mut child.is_unstable, true));
-        if !std::mem::replace(&mut child.is_listed, true) {
+        self.placed += usize::from(owner.is_some());
+        self.placed -= usize::from(std::mem::replace(&mut child.owner, owner).is_some());
+    }
+
+    /// This node does something else with a child than before: keeps what is counted and listed in step.
+    pub(crate) fn follow(&mut self, key: &ChildKey) {
+        let Some(child) = self.entries.get_mut(key).and_then(|entry| entry.child.as_mut()) else { return };
+        let doing = child.doing();
+        self.counts[std::mem::replace(&mut child.counted, doing) as usize] -= 1;
+        self.counts[doing as usize] += 1;
+        if !doing.is_stable() && !std::mem::replace(&mut child.is_listed, true) {
             self.listed.push(key.clone());
         }
     }
 
-    /// A child is idle, or simply runs here.
-    pub(crate) fn mark_stable(&mut self, key: &ChildKey) {
-        if let Some(child) = self.get_mut(key)
-            && std::mem::replace(&mut child.is_unstable, false)
-        {
-            self.unstable -= 1;
-        }
+    /// With how many children this node does this.
+    pub(crate) fn count(&self, doing: Doing) -> usize {
+        self.counts[doing as usize]
     }
 
     /// How many children are in no stable state.
     pub(crate) fn unstable_len(&self) -> usize {
-        self.unstable
+        let stable = self.count(Doing::Nothing) + self.count(Doing::Running);
+        self.counts.iter().sum::<usize>() - stable
+    }
+
+    /// How many children are desired and have no owner.
+    pub(crate) fn unplaced(&self) -> usize {
+        self.desired - self.placed
+    }
+
+    /// Whether what is counted is what is found by looking at every child; `longest` is since when the longest gap goes on.
+    pub(crate) fn is_counted_right(&self, longest: Option<Time>) -> bool {
+        let children = || self.entries.iter().filter_map(|(_, entry)| entry.child.as_ref().map(|child| (entry, child)));
+        let mut counts = [0; Doing::COUNT];
+        children().for_each(|(_, child)| counts[child.doing() as usize] += 1);
+        let unplaced = children().filter(|(entry, child)| entry.record.is_some() && child.owner.is_none()).count();
+        let gaps = children().filter_map(|(_, child)| child.gap()?.since());
+        (counts, unplaced, gaps.min()) == (self.counts, self.unplaced(), longest)
     }
 
     /// The children that are in no stable state, in the order in which they got there.
@@ -136,16 +231,11 @@ impl Children {
             }
         }
         listed.retain(|key| {
-            let child = self.get_mut(key).filter(|child| child.is_unstable);
+            let child = self.get_mut(key).filter(|child| !child.counted.is_stable());
             child.is_some_and(|child| !std::mem::replace(&mut child.is_listed, true))
         });
         self.listed = listed.clone();
         listed
-    }
-
-    /// Those that are on the list, stable ones among them; one that went and came back may come twice.
-    pub(crate) fn listed(&self) -> impl Iterator<Item = &Child> {
-        self.listed.iter().filter_map(|key| self.get(key))
     }
 
     /// Those for which this node collects permissions.
@@ -153,11 +243,6 @@ impl Children {
         let mut keys = self.unstable();
         keys.retain(|key| self.get(key).is_some_and(|child| matches!(child.local, Local::Waiting(_))));
         keys
-    }
-
-    /// How many these are.
-    pub(crate) fn waiting_len(&self) -> usize {
-        self.listed().filter(|child| matches!(child.local, Local::Waiting(_))).count()
     }
 
     /// What users asked for.
@@ -317,8 +402,9 @@ impl Shelf<OwnedKey, Owned> for Children {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::child::ChildId;
+    use crate::child::{ChildId, ChildSpec};
     use crate::proto::group::{Claim, ClaimState, Replica};
+    use crate::proto::handover::Round;
     use crate::proto::{Dot, Epoch, Sabotage};
 
     fn key(n: usize) -> ChildKey {
@@ -339,26 +425,56 @@ mod tests {
     }
 
     /// Goal: children that are in no stable state are listed once each and forgotten when they are stable or gone, however
-    /// they came and went in between. Method: one stays, one is stable again, one goes and comes back, one goes.
+    /// they came and went in between; what is counted is what a walk finds. Method: one stays, one is stable again, one goes
+    /// and comes back, one goes.
     #[test]
     fn the_unstable_are_listed_once() {
         let mut children = Children::default();
-        for n in 0..4 {
-            children.get_or_make(&key(n));
-            children.mark_unstable(&key(n));
-            children.mark_unstable(&key(n));
+        let wait = |children: &mut Children, n| {
+            let round = Round::new(1, Dot { writer: InstanceId::new(1), n: 1 });
+            children.get_or_make(&key(n)).local = Local::Waiting(Box::new(round));
+            children.follow(&key(n));
+        };
+        let rest = |children: &mut Children, n| {
+            children.get_mut(&key(n)).unwrap().local = Local::Idle;
+            children.follow(&key(n));
+        };
+        for n in [0, 0, 1, 2, 3] {
+            wait(&mut children, n);
         }
-        children.mark_stable(&key(1));
+        rest(&mut children, 1);
         children.remove(&key(2));
-        children.get_or_make(&key(2));
-        children.mark_unstable(&key(2));
+        wait(&mut children, 2);
         children.remove(&key(3));
-        assert_eq!(children.unstable_len(), 2);
+        assert_eq!((children.unstable_len(), children.count(Doing::Waiting)), (2, 2));
         assert_eq!(children.unstable(), [key(0), key(2)]);
-        children.mark_stable(&key(0));
-        children.mark_stable(&key(2));
+        assert!(children.is_counted_right(None));
+        rest(&mut children, 0);
+        rest(&mut children, 2);
         assert_eq!(children.unstable(), []);
         assert_eq!((children.unstable_len(), children.listed.len()), (0, 0));
+        assert!(children.is_counted_right(None));
+    }
+
+    /// Goal: children without an owner are counted while they are desired. Method: an owner comes, changes and goes, and the
+    /// child after it.
+    #[test]
+    fn children_without_an_owner_are_counted() {
+        let mut children = Children::default();
+        let value = Desired { spec: Arc::new(ChildSpec::raw("id", "kind", "").unwrap().spec().clone()), run: 0 };
+        let mut desired = Replica::new(InstanceId::new(1), Sabotage::default());
+        desired.write(&mut children, key(1), value);
+        children.get_or_make(&key(1));
+        for (owner, unplaced) in [(None, 1), (Some(1), 0), (Some(2), 0), (None, 1), (Some(1), 0)] {
+            children.set_owner(&key(1), owner.map(InstanceId::new));
+            assert_eq!(children.unplaced(), unplaced, "{owner:?}");
+            assert!(children.is_counted_right(None));
+        }
+        children.set_owner(&key(1), None);
+        assert!(desired.remove(&mut children, &key(1)).is_some());
+        children.remove(&key(1));
+        assert_eq!(children.unplaced(), 0);
+        assert!(children.is_counted_right(None));
     }
 
     /// Goal: what members own is in the order of its keys, as the exchange needs it, although it is kept in two places.
@@ -386,7 +502,7 @@ mod tests {
     fn equal_specs_are_shared() {
         let mut specs = Specs::default();
         let spec = |args: &'static str| {
-            let spec = crate::child::ChildSpec::raw("id", "kind", args).unwrap();
+            let spec = ChildSpec::raw("id", "kind", args).unwrap();
             Arc::new(spec.spec().clone())
         };
         let mut all = ["a", "b", "a", "b"].map(spec);

@@ -88,7 +88,7 @@ impl Scope {
         let spec = record.map(|record| &record.value.spec).or(running.map(|run| &run.spec))?;
         let Some((instance, claim)) = claim else {
             let record = record?;
-            let state = match child.owner {
+            let state = match child.owner() {
                 Some(_) => ChildState::Pending,
                 None => ChildState::Unplaced(self.unplaced_reason(key, spec, record.dot)),
             };

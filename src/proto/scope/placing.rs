@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Scope, ScopeMember};
+use super::{Child, Scope, ScopeMember};
 use crate::child::Spec;
 use crate::info::Unplaced;
 use crate::proto::group::{ChildKey, ClaimState};
@@ -30,14 +30,15 @@ impl ScopeMember {
 impl Scope {
     /// The member to which placement assigns a child now.
     pub(crate) fn owner(&self, key: &ChildKey) -> Option<InstanceId> {
-        self.children.get(key).and_then(|child| child.owner)
+        self.children.get(key).and_then(Child::owner)
     }
 
     /// Finds the owner of one child anew.
     pub(crate) fn place(&mut self, key: &ChildKey) {
         let Some(record) = self.children.record(key) else { return };
         let owner = self.find_owner(key, &record.value.spec, record.dot);
-        self.children.get_or_make(key).owner = owner;
+        self.children.get_or_make(key);
+        self.children.set_owner(key, owner);
     }
 
     /// Whether a member is one of those that placement considers for a child.
@@ -92,10 +93,11 @@ impl Scope {
         for (key, entry) in self.children.iter() {
             let (Some(child), Some(_)) = (&entry.child, &entry.record) else { continue };
             // Nearly every child stays where it is, and for those nothing else is looked up.
-            if challengers.is_empty() && !is_any_declined && child.owner.is_some_and(|o| !changed.contains(&o)) {
+            if challengers.is_empty() && !is_any_declined && child.owner().is_some_and(|o| !changed.contains(&o)) {
                 continue;
             }
-            let owner = child.owner.filter(|owner| !changed.contains(owner)).and_then(|owner| self.members.get(&owner));
+            let owner =
+                child.owner().filter(|owner| !changed.contains(owner)).and_then(|owner| self.members.get(&owner));
             if let Some(owner) = owner
                 && !is_any_declined
                 && !challengers.iter().any(|challenger| placement::beats(key.hash(), challenger, &owner.candidate))

@@ -61,6 +61,11 @@ impl Scope {
         }
     }
 
+    /// Since when this node waits for the scope's state, or for all others to say that they have not got it either.
+    pub(super) fn settling_since(&self) -> Option<Time> {
+        self.settling.as_ref().map(|settling| settling.since)
+    }
+
     pub(super) fn begin_settling(&mut self, cx: &mut Shared) {
         self.ask_for_status(cx);
         cx.set_timer(LOOK_INTERVAL, Wakeup::Settle, Alarm::Settle(self.id));
