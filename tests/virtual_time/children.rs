@@ -215,7 +215,7 @@ fn is_question(datagram: &Datagram, codec: &Codec) -> bool {
 }
 
 /// Goal: whoever asks many members does not ask them all at once, or all would answer at once; the child starts when the last
-/// one has. Method: 30 nodes of which each may ask six per millisecond; a start, and who was asked when.
+/// one has. Method: 30 nodes of which each may ask four per millisecond; a start, and who was asked when.
 #[test]
 fn many_members_are_asked_a_few_at_a_time() {
     let options = Options { fanout: Fanout::at_most(1), capture: true, ..Options::seeded(4) };
@@ -230,9 +230,9 @@ fn many_members_are_asked_a_few_at_a_time() {
     assert_eq!(asked.iter().map(|datagram| datagram.to).collect::<BTreeSet<_>>().len(), 29);
     for first in &asked {
         let within = asked.iter().filter(|other| (first.sent..first.sent + millis(1)).contains(&other.sent)).count();
-        assert!(within <= 6, "{within} within a millisecond");
+        assert!(within <= 4, "{within} within a millisecond");
     }
     let run = alive(&cluster, "child");
-    assert!(run.began.since(before) <= millis(5) + ROUND_TRIP * 2, "after {:?}", run.began.since(before));
+    assert!(run.began.since(before) <= millis(8) + ROUND_TRIP * 2, "after {:?}", run.began.since(before));
     assert_invariants(&cluster);
 }
