@@ -53,8 +53,8 @@ fn rows_of(nodes: usize, children: usize, empty: &Idle, full: &Idle) -> Vec<Row>
     let horde = ["5.5 ms/s (1,000)", "", ""];
     let figures = [
         ("CPU", "ms/s", empty.cpu_millis, full.cpu_millis),
-        ("packets, sent and received", "/s", empty.packets, full.packets),
-        ("bytes, sent and received", "B/s", empty.bytes, full.bytes),
+        ("packets that a node sends", "/s", empty.packets, full.packets),
+        ("bytes that a node sends", "B/s", empty.bytes, full.bytes),
     ];
     let row = |number: usize| {
         let (what, unit, without, with) = figures[number];
