@@ -661,8 +661,10 @@ impl Cluster {
     }
 
     fn with_streams(&mut self, call: impl FnOnce(&mut Streams, &mut World<'_>) -> Later) {
-        let slots = &self.slots;
+        let (slots, backlog) = (&self.slots, self.options.listen_backlog);
+        let unaccepted = |node: NodeIdx| slots[node.0].process.as_ref().map_or(0, Process::unaccepted);
         let host = |node: NodeIdx| match slots[node.0].state {
+            NodeState::Paused if unaccepted(node) >= backlog => Host::Silent,
             NodeState::Up | NodeState::Paused => Host::Listening(slots[node.0].boots),
             NodeState::Down => Host::Refusing,
             NodeState::Off => Host::Silent,

@@ -67,7 +67,7 @@ pub(crate) struct Round {
     frees: SmallVec<[(InstanceId, Time); 2]>,
     /// Who ran the child until it answered Free: it waits to hear who runs it next.
     pub(crate) predecessor: Option<InstanceId>,
-    /// Since nobody was known to run the child: nobody claims it, and nobody has answered Busy since.
+    /// Since when nobody is known to run the child: nobody claims it, and nobody has answered Busy since.
     pub(crate) gap: Gap,
     /// Whether it will be looked at again by itself.
     is_alarmed: bool,

@@ -40,6 +40,8 @@ pub struct Options {
     pub clock_ahead_max: Duration,
     /// How many bytes of datagrams wait for a paused process; as Linux counts them, each costs 768 besides.
     pub socket_buffer_bytes: usize,
+    /// How many streams a paused process's kernel accepts for it; whoever dials then hears nothing.
+    pub listen_backlog: usize,
     /// What a resumed process sees first.
     pub resume: Resume,
     /// A node that takes more inputs than this within a virtual millisecond is in a livelock.
@@ -83,6 +85,7 @@ impl Default for Options {
             timer_lateness: Range::ZERO,
             clock_ahead_max: Duration::from_secs(1_000),
             socket_buffer_bytes: 212_992,
+            listen_backlog: 1_024,
             resume: Resume::default(),
             inputs_per_ms_max: 100_000,
             capture: false,

@@ -41,6 +41,8 @@ pub(super) struct Process {
     runs: BTreeMap<RunId, (usize, Life)>,
     inbox: VecDeque<Input>,
     inbox_bytes: usize,
+    /// Streams among what waits that the kernel has accepted for it.
+    inbox_streams: usize,
     /// The earliest timer that is planned.
     pub(super) timer: Option<Time>,
     /// How many inputs wait because it is slow, or was.
@@ -63,6 +65,7 @@ impl Process {
             runs: BTreeMap::new(),
             inbox: VecDeque::new(),
             inbox_bytes: 0,
+            inbox_streams: 0,
             timer: None,
             late: 0,
             late_until: Time::ZERO,
@@ -91,11 +94,17 @@ impl Process {
             }
             self.inbox_bytes += cost;
         }
+        self.inbox_streams += usize::from(matches!(input, Input::Stream(_, Heard::Accepted(_))));
         self.inbox.push_back(input);
     }
 
+    /// How many streams wait to be accepted by it.
+    pub(super) fn unaccepted(&self) -> usize {
+        self.inbox_streams
+    }
+
     pub(super) fn take_inbox(&mut self) -> VecDeque<Input> {
-        self.inbox_bytes = 0;
+        (self.inbox_bytes, self.inbox_streams) = (0, 0);
         std::mem::take(&mut self.inbox)
     }
 
@@ -175,5 +184,27 @@ impl Process {
         for (entry, _) in self.runs.into_values() {
             journal.end(entry, now, Ending::Killed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::{Cluster, Options};
+
+    /// Goal: a process that stands still for long is not owed more streams than its kernel accepts for it. Method: a seed
+    /// stands still while the other node dials it for ten minutes; then it goes on, and both are members again.
+    #[test]
+    fn a_paused_process_is_owed_no_more_streams_than_its_backlog_has() {
+        let mut cluster = Cluster::new(Options { listen_backlog: 3, ..Options::seeded(1) });
+        let [a, _] = ["a", "b"].map(|name| cluster.add_node(name));
+        cluster.converge(Duration::from_secs(30));
+        cluster.pause(a);
+        cluster.run_for(Duration::from_secs(600));
+        let unaccepted = cluster.slots[a.0].process.as_ref().map(super::Process::unaccepted);
+        assert_eq!(unaccepted, Some(3));
+        cluster.resume(a);
+        cluster.converge(Duration::from_secs(60));
     }
 }
