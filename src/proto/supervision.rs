@@ -78,7 +78,7 @@ pub(crate) struct Run {
     predecessor: Option<InstanceId>,
     /// The round in which other claimers are asked to stop.
     pub(crate) challenge: Option<Box<Round>>,
-    /// Since no run of it was known, until this one is up.
+    /// Since when no run of it is known, until this one is up.
     pub(crate) gap: Gap,
     /// Whether it waits for a place in the budget.
     pub(crate) is_held: bool,

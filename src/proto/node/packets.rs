@@ -399,14 +399,14 @@ impl Node {
         packet.clear();
         for (item, bytes) in batch.items() {
             self.cx.stats.note_sent(item.topic, 1, bytes.len());
-            let before = (packet.len(), writer);
-            if before.0 > 0 {
+            let (end, written) = (packet.len(), writer);
+            if end > 0 {
                 writer.write(self, packet, batch.to.instance, &item, bytes);
                 if packet.len() <= OPEN_BYTES_MAX && !is_single {
                     continue;
                 }
-                packet.truncate(before.0);
-                before.1.count(&mut self.cx.stats);
+                packet.truncate(end);
+                written.count(&mut self.cx.stats);
                 self.transmits.push(&mut self.cx.codec, batch.to.addr, packet);
                 packet.clear();
                 writer = Writer::default();
