@@ -4,7 +4,7 @@
 //! New children, moves, failover, drain and healing are this one mechanism. What gossip says of who runs what is a
 //! hint here; safety rests on the answers alone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -129,6 +129,14 @@ fn ask_tick(cx: &Shared) -> Duration {
     ASK_TICK.max(cx.asking_time())
 }
 
+/// A bulk in which most children waited leaves a queue that is far too large.
+fn give_back_room<T>(queue: &mut VecDeque<T>) {
+    const ROOM_KEPT: usize = 1_024;
+    if queue.capacity() > ROOM_KEPT && queue.len() < queue.capacity() / 4 {
+        queue.shrink_to(2 * queue.len());
+    }
+}
+
 impl Scope {
     /// Starts to collect permissions anew.
     pub(crate) fn begin_round(&mut self, cx: &mut Shared, key: &ChildKey) {
@@ -186,6 +194,7 @@ impl Scope {
         while self.asking < ASKING_MAX.min(cx.budget.rounds_max())
             && let Some(key) = self.to_ask.pop_front()
         {
+            give_back_room(&mut self.to_ask);
             let Some(Local::Waiting(round)) = self.children.get_mut(&key).map(|child| &mut child.local) else {
                 continue;
             };
@@ -278,6 +287,7 @@ impl Scope {
     /// A place is free: goes on with the child that has waited longest.
     pub(crate) fn release_held(&mut self, cx: &mut Shared) {
         let Some((_, key)) = self.held.pop_front() else { return };
+        give_back_room(&mut self.held);
         cx.budget.grant();
         match self.children.get_mut(&key).map(|child| &mut child.local) {
             // It may have gone and come back since, and wait elsewhere in the queue or not at all.
