@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use super::few::Few;
 use super::gaps::Gap;
 use super::group::{ChildKey, Owned, OwnedKey, Record};
+use super::membership::RECENT_MAX;
 use super::outbox::encode;
 use super::scope::Scope;
 use super::shared::{Alarm, RTT_GUESS, Shared};
@@ -452,7 +453,7 @@ impl Scope {
     /// The messages that make sense of one message on its own.
     fn relayed_bytes(&self, cx: &Shared, to: InstanceId, message: &ScopeMessage) -> Vec<u8> {
         let mut bytes = Vec::new();
-        encode(&mut bytes, &Message::Members(cx.membership.hash(), cx.membership.recent().collect()));
+        encode(&mut bytes, &Message::Members(cx.membership.told(RECENT_MAX)));
         encode(&mut bytes, &Message::Scope(self.id));
         encode(&mut bytes, &Message::Scoped(self.lead(to)));
         encode(&mut bytes, &Message::Scoped(message.clone()));

@@ -12,26 +12,29 @@ use foca::{Foca, Member, PostcardCodec, State, Timer};
 use rand_core::{Rng, SeedableRng};
 
 use super::allowance::Allowance;
-use super::hash::fmix64;
 use super::health::Health;
 use super::hearing::Hearing;
 use super::probes::Probes;
 use super::timer::Timers;
-use super::wire::TableEntry;
+use super::wire::{Members, TableEntry};
 use super::{Identity, InstanceId, Rule, Sabotage, Stats, Time, Wakeup};
 use crate::config::{Config, Profile};
 
 mod collected;
+mod known;
 mod parameters;
 mod seeking;
 mod tables;
 
 use collected::Collected;
+use known::Known;
 use parameters::{REMOVE_DOWN_AFTER, foca_config, suspicion_max};
 
 /// How many members that became active last are told along with every answer: with fewer newcomers than this at
 /// once, no table has to be exchanged before a start.
 pub(crate) const RECENT_MAX: usize = 40;
+/// And for how long: a newcomer is known everywhere within seconds.
+const RECENT_FOR: Duration = Duration::from_secs(60);
 
 /// Own renewals within [`RENEWALS_WINDOW`] that can be explained by false alarms; more means that another live
 /// process speaks from this address.
@@ -127,9 +130,8 @@ pub(crate) struct Membership {
     resting_gossip: Option<Timer<Identity>>,
     /// Every active instance.
     active: BTreeMap<InstanceId, Identity>,
-    /// A sum over them, equal where the same addresses are held by the same instances.
-    hash: u64,
-    recent: VecDeque<Identity>,
+    known: Known,
+    recent: VecDeque<(Time, Identity)>,
     changes: VecDeque<Change>,
     suspects: VecDeque<Suspect>,
     /// Those whose deaths others tell of.
@@ -177,7 +179,7 @@ impl Membership {
             timers: Timers::default(),
             resting_gossip: None,
             active: BTreeMap::new(),
-            hash: 0,
+            known: Known::default(),
             recent: VecDeque::new(),
             changes: VecDeque::new(),
             suspects: VecDeque::new(),
@@ -221,29 +223,37 @@ impl Membership {
         self.active.get(&instance).copied()
     }
 
-    /// A hash over the active instances, this one included.
+    /// A hash over the active members, this one included.
     pub(crate) fn hash(&self) -> u64 {
-        self.hash.wrapping_add(identity_hash(self.me()))
+        self.known.active(self.me())
     }
 
-    /// Those that became active last, the latest first.
-    pub(crate) fn recent(&self) -> impl Iterator<Item = Identity> + '_ {
-        self.recent.iter().rev().copied()
+    /// Whom this node knows, with so many of those at most that became active last, the latest first.
+    pub(crate) fn told(&self, recent_max: usize) -> Members {
+        let recent = self.recent.iter().rev().take(recent_max).map(|(_, who)| *who).collect();
+        Members { active: self.hash(), gone: self.known.gone(), recent }
+    }
+
+    /// Whether each member of a set is known here, be it active or gone. The set is told by its hash, and by what those
+    /// that have gone of late would add to it.
+    pub(crate) fn knows_all(&self, (active, gone): (u64, u64)) -> bool {
+        active == self.hash() || self.known.covers(active) || self.known.covers(active.wrapping_add(gone))
+    }
+
+    /// What was told of long ago is no news any more.
+    pub(crate) fn forget_old(&mut self, now: Time) {
+        self.known.forget_gone(now);
+        while self.recent.front().is_some_and(|(since, _)| now.since(*since) >= RECENT_FOR) {
+            self.recent.pop_front();
+        }
     }
 
     pub(crate) fn standing(&self, identity: Identity) -> Standing {
         if self.active.get(&identity.instance) == Some(&identity) {
             return Standing::Active;
         }
-        let mut standing = Standing::Unknown;
-        for member in self.foca.iter_membership_state() {
-            let known = member.id();
-            if known.addr == identity.addr {
-                let wins = foca::Identity::win_addr_conflict(&identity, known);
-                standing = if *known != identity && wins { Standing::Unknown } else { Standing::Gone };
-            }
-        }
-        standing
+        let held = self.foca.iter_membership_state().find(|member| member.id().addr == identity.addr);
+        if tables::is_unknown_beside(&identity, held) { Standing::Unknown } else { Standing::Gone }
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<(Time, Wakeup)> {
@@ -458,6 +468,9 @@ impl Membership {
             }
         }
         let is_probe = matches!(timer, Timer::ProbeRandomMember(_));
+        if matches!(timer, Timer::RemoveDown(_)) {
+            self.known.forget_sets();
+        }
         if self.foca.handle_timer(timer, &mut self.collected).is_err() {
             stats.swim_errors += 1;
         }
@@ -678,8 +691,8 @@ impl Membership {
         for instance in touched {
             if let Some(old) = self.active.get(instance).filter(|old| present.get(instance) != Some(old)).copied() {
                 has_lost_seed |= self.is_seed(&old);
-                self.hash = self.hash.wrapping_sub(identity_hash(old));
-                self.recent.retain(|recent| recent.instance != *instance);
+                self.known.went(now, &old);
+                self.recent.retain(|(_, recent)| recent.instance != *instance);
                 if !present.contains_key(instance) {
                     stats.members_down += 1;
                     self.active.remove(instance);
@@ -694,13 +707,14 @@ impl Membership {
                 None => Change::Up(new),
             };
             stats.members_up += u64::from(matches!(change, Change::Up(_)));
-            self.hash = self.hash.wrapping_add(identity_hash(new));
-            self.recent.push_back(new);
+            self.known.came(&new);
+            self.recent.push_back((now, new));
             self.changes.push_back(change);
         }
         while self.recent.len() > RECENT_MAX {
             self.recent.pop_front();
         }
+        self.known.note(me);
         if has_lost_seed && !self.active.values().any(|member| self.is_seed(member)) {
             self.seeks = 0;
             self.seek_at(now);
@@ -714,6 +728,7 @@ impl Membership {
     }
 
     fn notice_renewal(&mut self, now: Time, stats: &mut Stats) {
+        self.known.note(self.me());
         stats.rejoins += 1;
         self.seeks = 0;
         self.seek_at(now);
@@ -756,13 +771,4 @@ impl Membership {
             self.size_class = class;
         }
     }
-}
-
-fn identity_hash(id: Identity) -> u64 {
-    let port = u64::from(id.addr.port());
-    let ip = match id.addr.ip() {
-        std::net::IpAddr::V4(ip) => u64::from(ip.to_bits()),
-        std::net::IpAddr::V6(ip) => fmix64((ip.to_bits() >> 64) as u64) ^ ip.to_bits() as u64,
-    };
-    fmix64(fmix64(ip ^ (port << 48)) ^ id.instance.get())
 }

@@ -49,10 +49,12 @@ mod leaving;
 mod obituaries;
 mod packets;
 mod sizes;
+mod tables;
 mod watching;
 
 use leaving::Leaving;
 pub use sizes::Size;
+use tables::Deferred;
 use watching::Choice;
 
 /// Those that are told within a second that they are down: enough to wake whoever slept, too few to be an amplifier.
@@ -90,6 +92,7 @@ pub struct Node {
     choice: Choice,
     doubts: Doubts,
     obituaries: Obituaries,
+    deferred: Deferred,
     /// The identity under which everything so far was sent.
     known_as: Identity,
 }
@@ -188,6 +191,7 @@ impl Node {
             choice: Choice::default(),
             doubts: Doubts::default(),
             obituaries: Obituaries::default(),
+            deferred: Deferred::new(now),
             known_as: me,
         })
     }
@@ -628,6 +632,7 @@ impl Node {
         }
         self.members_gone(&mut gone);
         if has_changed {
+            self.count_deferred();
             self.end_looks_at_the_gone();
             self.end_doubts_of_the_gone();
             self.end_obituaries_of_the_gone();

@@ -79,12 +79,17 @@ pub fn owner<'a, T>(key: KeyHash, mut candidates: impl Iterator<Item = (&'a Cand
 
 /// The first candidate in rendezvous order of those that are eligible.
 ///
-/// Asks only of candidates that would win so far, which of `n` in no particular order are about `ln n`.
+/// Asks of the first of all, which is nearly always eligible; if it is not, of those that would win so far, which of `n`
+/// in no particular order are about `ln n`.
 pub fn owner_among<'a, T: Copy>(
     key: KeyHash,
-    candidates: impl Iterator<Item = (&'a Candidate, T)>,
+    candidates: impl Iterator<Item = (&'a Candidate, T)> + Clone,
     mut is_eligible: impl FnMut(T) -> bool,
 ) -> Option<T> {
+    let first = owner(key, candidates.clone())?;
+    if is_eligible(first) {
+        return Some(first);
+    }
     let mut best: Option<(Rank<'_>, T)> = None;
     for (candidate, value) in candidates {
         let rank = candidate.rank(key);

@@ -17,7 +17,7 @@ use super::packet::Codec;
 use super::questions::{Questions, TURN};
 use super::sites::Sites;
 use super::timer::Timers;
-use super::wire::{Answer, Exchange, Message, ScopeMessage};
+use super::wire::{Exchange, Message, ScopeMessage};
 use super::{Identity, InstanceId, Output, Reply, RequestId, RunId, Sabotage, ScopeId, Stats, Time, Wakeup};
 use crate::config::Config;
 use crate::info::Event;
@@ -117,8 +117,6 @@ pub(crate) struct Peer {
     pub(crate) table_sent: Option<Time>,
     /// When its table was last asked for.
     pub(crate) table_asked: Option<Time>,
-    /// Answers that count only when its table has been merged.
-    pub(crate) deferred: Vec<(ScopeId, Answer)>,
     /// When it became active.
     pub(crate) up_since: Time,
 }

@@ -51,8 +51,8 @@ pub enum Message {
     TableRequest,
     /// My table of members.
     Table(Vec<TableEntry>),
-    /// The hash of my active members, and those that became active last. Leads answers.
-    Members(u64, Vec<Identity>),
+    /// Whom I know. Leads answers.
+    Members(Members),
     /// Hand these messages to that member.
     Relay(Identity, Vec<u8>),
     /// These messages come from that member, through the sender.
@@ -92,6 +92,17 @@ pub enum Message {
     Examine(u64),
     /// The answer: the number, the wall clock in milliseconds since the Unix epoch, and filling.
     Examined(u64, u64),
+}
+
+/// Whom a member knows, itself included.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Members {
+    /// The hash of those that are active, which is a sum.
+    pub active: u64,
+    /// What those that have gone of late would add to it.
+    pub gone: u64,
+    /// Those that became active last.
+    pub recent: Vec<Identity>,
 }
 
 /// The roots of scopes. So few as ride on one SWIM packet, which nearly every datagram of a node at rest is, need no

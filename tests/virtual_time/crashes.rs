@@ -240,3 +240,25 @@ fn looks_on_request_are_limited() {
     cluster
         .expect(NOTICED_MAX, "both know", |cluster| cluster.up().iter().all(|&node| cluster.members(node).len() == 2));
 }
+
+/// Goal: while many die at once hardly two nodes know the same members, and whoever asks before it starts their children
+/// goes on all the same: nobody's answer has to wait for its table.
+/// Method: a tenth of forty nodes is killed.
+#[test]
+fn when_many_die_at_once_answers_wait_for_no_table() {
+    let mut cluster = watching(Options::seeded(6), 40);
+    let all = start_many(&mut cluster, 120);
+    cluster.run_for(SOON);
+    let answered = |cluster: &Cluster| -> (u64, u64) {
+        let stats = cluster.up().into_iter().map(|node| cluster.stats(node));
+        stats.fold((0, 0), |(free, deferred), stats| (free + stats.answers_free, deferred + stats.frees_deferred))
+    };
+    (0..40).step_by(10).for_each(|node| cluster.crash(NodeIdx(node)));
+    let before = answered(&cluster);
+    cluster.run_for(secs(2));
+    let (free, deferred) = answered(&cluster);
+    println!("{} of {} answers waited", deferred - before.1, free - before.0);
+    assert!(free - before.0 > 100 && deferred == before.1);
+    converge_to(&mut cluster, SOON, &all);
+    assert_invariants(&cluster);
+}

@@ -147,6 +147,12 @@ impl<K: Key, V> BucketMap<K, V> {
         self.entries.iter().map(|(_, value)| value)
     }
 
+    /// Every entry, in the order of [`values`](Self::values), which is that of memory: a walk over millions costs a tenth
+    /// of one [in order](Self::iter).
+    pub fn entries(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.entries.iter().map(|(key, value)| (key, value))
+    }
+
     /// Every value, in the order of [`values`](Self::values).
     pub fn into_values(self) -> impl Iterator<Item = V> {
         self.entries.into_iter().map(|(_, value)| value)

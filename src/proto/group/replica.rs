@@ -67,6 +67,11 @@ pub trait Shelf<K: Key, V> {
     {
         self.from(K::first_at(0))
     }
+
+    /// The keys of the records that these writers wrote, in order.
+    fn written_by(&self, is_one: impl Fn(InstanceId) -> bool) -> Vec<K> {
+        self.iter().filter(|(_, record)| is_one(record.dot.writer)).map(|(key, _)| key).collect()
+    }
 }
 
 impl<K: Key, V> Shelf<K, V> for BucketMap<K, Record<V>> {
@@ -359,7 +364,7 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
         shelf: &mut impl Shelf<K, V>,
         gone: impl Fn(InstanceId) -> bool,
     ) -> Vec<(K, Record<V>)> {
-        let keys: Vec<K> = shelf.iter().filter(|(_, record)| gone(record.dot.writer)).map(|(key, _)| key).collect();
+        let keys = shelf.written_by(&gone);
         let dropped = keys.into_iter().filter_map(|key| self.take(shelf, &key).map(|record| (key, record))).collect();
         // A pull that is open may know a writer that is not known here yet.
         if let Some(pull) = &mut self.pull {

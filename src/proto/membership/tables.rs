@@ -1,7 +1,11 @@
 //! Who is told of in numbers: tables of members, the updates in a SWIM packet, and how many of them may be new.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
 use foca::{Member, State};
 
+use super::known::identity_hash;
 use super::{Membership, Standing};
 use crate::proto::allowance::Allowance;
 use crate::proto::wire::{TableEntry, TableState};
@@ -48,43 +52,47 @@ impl Membership {
         room: usize,
         stats: &mut Stats,
     ) {
-        let me = self.me();
-        let dead = table.iter().filter(|entry| entry.state == TableState::Down).map(|entry| entry.identity);
-        let obituaries: Vec<Identity> = dead.filter(|who| self.is_obituary(from, who)).collect();
-        self.obituaries.extend(obituaries);
-        let mut newcomers = 0;
-        let news: Vec<Member<Identity>> = table
-            .iter()
-            .filter(|entry| match entry.state {
-                TableState::Down => {
-                    self.active.get(&entry.identity.instance) == Some(&entry.identity)
-                        && !self.is_obituary(from, &entry.identity)
-                }
-                // My own incarnation is mine to tell; that I am suspected, I refute.
-                TableState::Alive => entry.identity.addr != me.addr,
-                TableState::Suspect => entry.identity == me || entry.identity.addr != me.addr,
-            })
-            .filter(|entry| match self.standing(entry.identity) {
-                Standing::Active => true,
-                Standing::Gone => false,
-                Standing::Unknown if entry.identity == me => true,
-                Standing::Unknown => {
-                    newcomers += 1;
-                    newcomers <= room
-                }
-            })
-            .map(|entry| {
-                let state = match entry.state {
-                    TableState::Alive => State::Alive,
-                    TableState::Suspect => State::Suspect,
-                    TableState::Down => State::Down,
-                };
-                Member::new(entry.identity, entry.incarnation, state)
-            })
-            .collect();
+        let (news, newcomers) = self.news(from, table, room);
         stats.refused_newcomers += u64::from(newcomers > room);
         self.newcomers.take(newcomers.min(room));
         self.apply(now, news.into_iter(), stats);
+        if newcomers <= room && !self.is_silent(now) {
+            self.known.note_set(hash_of(table));
+        }
+    }
+
+    /// What of a table is new here, and how many it names of whom nothing is known; only so many of those as there is room
+    /// for are among the news. Tables are nearly equal nearly always, and foca looks for each member that it is told of
+    /// among all.
+    fn news(&mut self, from: InstanceId, table: &[TableEntry], room: usize) -> (Vec<Member<Identity>>, usize) {
+        let me = self.me();
+        let held: BTreeMap<SocketAddr, &Member<Identity>> =
+            self.foca.iter_membership_state().map(|member| (member.id().addr, member)).collect();
+        let (mut news, mut newcomers) = (Vec::new(), 0);
+        for entry in table {
+            let told = Member::new(entry.identity, entry.incarnation, entry.state.into());
+            let held = held.get(&entry.identity.addr).copied();
+            if held == Some(&told) {
+                continue;
+            }
+            let is_active = self.active.get(&entry.identity.instance) == Some(&entry.identity);
+            let is_news = match entry.state {
+                TableState::Down if is_active && self.is_obituary(from, &entry.identity) => {
+                    self.obituaries.insert(entry.identity);
+                    false
+                }
+                TableState::Down => is_active,
+                // My own incarnation is mine to tell; that I am suspected, I refute.
+                TableState::Suspect if entry.identity == me => true,
+                TableState::Alive | TableState::Suspect => entry.identity.addr != me.addr,
+            };
+            let is_new = is_news && entry.identity != me && !is_active && is_unknown_beside(&entry.identity, held);
+            newcomers += usize::from(is_new);
+            if is_news && (is_active || entry.identity == me || is_new && newcomers <= room) {
+                news.push(told);
+            }
+        }
+        (news, newcomers)
     }
 
     /// Somebody unknown speaks for itself, or is vouched for: it is a member.
@@ -145,6 +153,31 @@ impl Membership {
     }
 }
 
+impl From<TableState> for State {
+    fn from(state: TableState) -> State {
+        match state {
+            TableState::Alive => State::Alive,
+            TableState::Suspect => State::Suspect,
+            TableState::Down => State::Down,
+        }
+    }
+}
+
+/// Whether an identity that is not active is unknown where this member is held at its address.
+pub(super) fn is_unknown_beside(identity: &Identity, held: Option<&Member<Identity>>) -> bool {
+    held.is_none_or(|held| held.id() != identity && foca::Identity::win_addr_conflict(identity, held.id()))
+}
+
+/// The hash of those that are active in a table. An instance has one identity, as [active](Membership::active) has it.
+fn hash_of(table: &[TableEntry]) -> u64 {
+    let mut newest: BTreeMap<InstanceId, Identity> = BTreeMap::new();
+    for entry in table.iter().filter(|entry| entry.state != TableState::Down) {
+        let known = newest.entry(entry.identity.instance).or_insert(entry.identity);
+        *known = if known.bump < entry.identity.bump { entry.identity } else { *known };
+    }
+    newest.values().map(identity_hash).fold(0, u64::wrapping_add)
+}
+
 /// The updates in a SWIM packet as foca writes them, each with its bytes; a datagram holds some 60 at most.
 fn each(updates: &[u8]) -> impl Iterator<Item = (Member<Identity>, &[u8])> + Clone {
     let (count, mut rest) =
@@ -155,4 +188,61 @@ fn each(updates: &[u8]) -> impl Iterator<Item = (Member<Identity>, &[u8])> + Clo
         rest = after;
         Some((update, bytes))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::proto::Sabotage;
+
+    fn entry(number: u64, state: TableState) -> TableEntry {
+        let addr = SocketAddr::from(([10, 0, number as u8, 1], 7946));
+        let identity = Identity { addr, bump: 0, instance: InstanceId::new(number) };
+        TableEntry { identity, incarnation: 0, state }
+    }
+
+    fn membership() -> Membership {
+        Membership::new(
+            entry(1, TableState::Alive).identity,
+            &Config::default(),
+            Sabotage::default(),
+            [0; 32],
+            Time::ZERO,
+        )
+    }
+
+    fn set(table: &[TableEntry]) -> (u64, u64) {
+        (hash_of(table), 0)
+    }
+
+    /// Goal: of a table only what is not known goes to foca, which looks for each member among all.
+    /// Method: a table of a hundred; then the same with one suspect, one death and one newcomer.
+    #[test]
+    fn only_what_is_new_in_a_table_is_applied() {
+        let (mut membership, mut stats) = (membership(), Stats::default());
+        let mut table: Vec<TableEntry> = (2..102).map(|number| entry(number, TableState::Alive)).collect();
+        membership.merge_table(Time::ZERO, InstanceId::new(2), &table, &mut stats);
+        assert_eq!(membership.active().len(), 100);
+        assert_eq!(membership.news(InstanceId::new(2), &table, 9), (Vec::new(), 0));
+        table[10].state = TableState::Suspect;
+        table[20].state = TableState::Down;
+        table.push(entry(200, TableState::Alive));
+        let (news, newcomers) = membership.news(table[20].identity.instance, &table, 9);
+        let expected = [table[10], table[20], table[100]].map(|entry| entry.identity);
+        assert_eq!((news.iter().map(|member| *member.id()).collect::<Vec<_>>(), newcomers), (expected.to_vec(), 1));
+    }
+
+    /// Goal: the set of a table counts as known when its members are, not while there was no room for one of them.
+    /// Method: a table of three with room for two, then with room for all.
+    #[test]
+    fn the_set_of_a_table_is_known_when_all_of_it_was_merged() {
+        let (mut membership, mut stats) = (membership(), Stats::default());
+        let table: Vec<TableEntry> = (2..5).map(|number| entry(number, TableState::Alive)).collect();
+        membership.merge_table_of(Time::ZERO, InstanceId::new(2), &table, 2, &mut stats);
+        assert!(!membership.knows_all(set(&table)));
+        membership.merge_table_of(Time::ZERO, InstanceId::new(2), &table, 2, &mut stats);
+        assert!(membership.knows_all(set(&table)));
+        assert_eq!(stats.refused_newcomers, 1);
+    }
 }

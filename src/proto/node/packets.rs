@@ -1,25 +1,24 @@
 //! Packets in and out: what a node believes, and how what it says is put together.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use super::Node;
+use super::tables::Acquaintances;
 use crate::info::{Event, RefusalReason};
+use crate::proto::membership::RECENT_MAX;
 use crate::proto::outbox::{Batch, encode, encode_sender};
 use crate::proto::packet::{DATAGRAM_BYTES_MAX, OPEN_BYTES_MAX, Packet, Place, Refused};
 use crate::proto::shared::{Alarm, Shared};
 use crate::proto::traffic::Topic;
 use crate::proto::wire::{Ask, FRAME_BYTES_TARGET, Life, Message, ROOTS_MAX, Roots, ScopeMessage, Status, Verdict};
-use crate::proto::{Identity, InstanceId, Rule, ScopeId, Site, Stats, Wakeup};
+use crate::proto::{Identity, InstanceId, ScopeId, Site, Stats, Wakeup};
 
-/// A member's table is asked for at most once per this time.
-const TABLE_INTERVAL: Duration = Duration::from_millis(50);
 /// Replies to searches that one member may have outstanding; beyond, its requests are refused.
 const REPLIES_BYTES_MAX: usize = 1 << 20;
 /// What one member may have another one hand on: a message about a child with the longest spec, and who leads it.
 const RELAY_BYTES_MAX: usize = 2 * FRAME_BYTES_TARGET;
-/// Answers of one member that wait for its table; further ones are left to the next attempt.
-const DEFERRED_MAX: usize = 65_536;
+/// Newcomers that fit beside an answer; whoever knows fewer sees that the hashes differ.
+const RECENT_BESIDE_ANSWER_MAX: usize = 16;
 /// To how many random members rumours are sent when nothing else is.
 const GOSSIP_FANOUT: usize = 3;
 /// In how many datagrams each: when many members change at once, as when a large cluster starts, one would keep the last
@@ -106,7 +105,7 @@ impl Node {
             return;
         }
         self.follow_membership();
-        let mut reader = Reader { sender, scope: None, knows_members: false };
+        let mut reader = Reader { sender, scope: None, members: None };
         while !rest.is_empty() {
             match postcard::take_from_bytes::<Message>(rest) {
                 // Rumours come in datagrams only: looking at what follows each would not end in a frame full of them.
@@ -145,38 +144,15 @@ impl Node {
     }
 
     fn take_message(&mut self, reader: &mut Reader, message: Message, is_stream: bool) {
-        let now = self.cx.now;
         let sender = reader.sender;
         match message {
             Message::Suspected(who, incarnation) => self.take_suspected(sender, who, incarnation),
             Message::Pulse(millis) => self.take_pulse(sender, millis),
             Message::Silent(who, incarnation) => self.take_silent(sender, who, incarnation),
             Message::Lives(who, incarnation) => self.take_lives(who, incarnation),
-            Message::TableRequest => {
-                let peer = self.cx.peer(sender.instance);
-                if peer.table_sent.is_some_and(|sent| now.since(sent) < TABLE_INTERVAL / 2) {
-                    self.cx.stats.refused_limit += 1;
-                    return;
-                }
-                peer.table_sent = Some(now);
-                let table = Message::Table(self.cx.membership.table());
-                self.cx.send(sender, &table);
-            }
-            Message::Table(table) => {
-                self.cx.membership.merge_table(now, sender.instance, &table, &mut self.cx.stats);
-                self.follow_membership();
-                self.count_deferred(sender);
-            }
-            Message::Members(..) if self.cx.sabotage.lacks(Rule::AnswersCarryMembers) => reader.knows_members = true,
-            // The same members are known here, so there is nobody to learn of: that is what nearly every answer says.
-            Message::Members(hash, _) if hash == self.cx.membership.hash() => reader.knows_members = true,
-            Message::Members(hash, recent) => {
-                for identity in recent.into_iter().take(crate::proto::membership::RECENT_MAX) {
-                    self.cx.membership.ensure_active(now, identity, &mut self.cx.stats);
-                }
-                self.follow_membership();
-                reader.knows_members = hash == self.cx.membership.hash();
-            }
+            Message::TableRequest => self.send_table(sender),
+            Message::Table(table) => self.take_table(sender, &table),
+            Message::Members(told) => reader.members = Some(self.meet(sender, told)),
             Message::Probe(number) => self.take_probe(sender, number),
             Message::Echo(number) => self.take_echo(sender, number),
             Message::Look(number, suspect) => self.take_look(sender, number, suspect),
@@ -214,14 +190,12 @@ impl Node {
         };
         if let ScopeMessage::Answer(answer) = &message {
             self.cx.peer(sender.instance).unanswered_since = None;
-            if !reader.knows_members || self.cx.sites.fires(Site::DeferAnswer) {
-                let peer = self.cx.peer(sender.instance);
-                if peer.deferred.len() < DEFERRED_MAX {
-                    peer.deferred.push((id, answer.clone()));
-                }
-                self.cx.stats.frees_deferred += 1;
-                self.ask_for_table(sender);
+            let Some(members) = reader.members else {
+                self.cx.stats.refused_malformed += 1;
                 return;
+            };
+            if !members.are_known || self.cx.sites.fires(Site::DeferAnswer) {
+                return self.defer_answer(sender, members.set, id, answer.clone());
             }
         }
         let wants_reply = matches!(message, ScopeMessage::Find(..) | ScopeMessage::StatusRequest);
@@ -253,28 +227,6 @@ impl Node {
         self.note_agreement(sender, roots);
     }
 
-    /// The sender knows other members than this node: its permissions count when its table has been merged.
-    fn ask_for_table(&mut self, from: Identity) {
-        let now = self.cx.now;
-        let peer = self.cx.peer(from.instance);
-        if peer.table_asked.is_none_or(|asked| now.since(asked) >= TABLE_INTERVAL) {
-            peer.table_asked = Some(now);
-            let table = Message::Table(self.cx.membership.table());
-            self.cx.send(from, &table);
-            self.cx.send(from, &Message::TableRequest);
-        }
-    }
-
-    fn count_deferred(&mut self, from: Identity) {
-        let Some(peer) = self.cx.peers.get_mut(&from.instance) else { return };
-        peer.table_asked = None;
-        for (scope, answer) in std::mem::take(&mut peer.deferred) {
-            if let Some(scope) = self.scopes.get_mut(&scope) {
-                scope.handle_answer(&mut self.cx, from, answer);
-            }
-        }
-    }
-
     fn relay(&mut self, origin: Identity, to: Identity, bytes: Vec<u8>) {
         if to == self.cx.me() {
             self.take_relayed(origin, origin, &bytes);
@@ -292,7 +244,7 @@ impl Node {
         }
         self.follow_membership();
         self.cx.via = Some(via);
-        let mut reader = Reader { sender: origin, scope: None, knows_members: false };
+        let mut reader = Reader { sender: origin, scope: None, members: None };
         let mut rest = bytes;
         while let Ok((message, after)) = postcard::take_from_bytes::<Message>(rest) {
             rest = after;
@@ -332,6 +284,7 @@ impl Node {
 
     /// Puts everything that is to be said into packets.
     pub(super) fn flush(&mut self) {
+        self.cx.membership.forget_old(self.cx.now);
         let (mut swim, mut packet) = std::mem::take(&mut self.scratch);
         while let Some(to) = self.cx.membership.poll_packet(&mut swim) {
             self.cx.stats.swim_packets_sent += 1;
@@ -455,8 +408,8 @@ impl Node {
 struct Reader {
     sender: Identity,
     scope: Option<ScopeId>,
-    /// Whether the sender's members are all known here.
-    knows_members: bool,
+    /// Whom the sender knows.
+    members: Option<Acquaintances>,
 }
 
 /// What was said so far in a packet that is being written.
@@ -481,10 +434,7 @@ impl Writer {
     ) {
         if item.wants_members && !self.has_members {
             self.has_members = true;
-            let membership = &node.cx.membership;
-            // As many as fit beside an answer; whoever knows fewer sees that the hashes differ.
-            let recent = membership.recent().take(16).collect();
-            self.lead(packet, &Message::Members(membership.hash(), recent));
+            self.lead(packet, &Message::Members(node.cx.membership.told(RECENT_BESIDE_ANSWER_MAX)));
         }
         if let Some(scope) = item.scope
             && self.scope != Some(scope)
@@ -548,7 +498,7 @@ fn answer_for_absent_scope(cx: &mut Shared, from: Identity, scope: ScopeId, mess
 
 fn absent_relay_bytes(cx: &Shared, scope: ScopeId, message: &ScopeMessage) -> Vec<u8> {
     let mut bytes = Vec::new();
-    encode(&mut bytes, &Message::Members(cx.membership.hash(), cx.membership.recent().collect()));
+    encode(&mut bytes, &Message::Members(cx.membership.told(RECENT_MAX)));
     encode(&mut bytes, &Message::Scope(scope));
     encode(&mut bytes, &Message::Scoped(message.clone()));
     bytes

@@ -283,13 +283,13 @@ impl Children {
 
     /// Everything that an instance says.
     pub(crate) fn owned_by(&self, instance: InstanceId) -> Vec<(OwnedKey, Record<Owned>)> {
-        let owned = Shelf::<OwnedKey, Owned>::iter(self);
-        owned.filter(|(key, _)| key.instance() == instance).map(|(key, record)| (key, record.clone())).collect()
+        let keys = Shelf::<OwnedKey, Owned>::written_by(self, |writer| writer == instance);
+        keys.into_iter().filter_map(|key| self.owned(&key).cloned().map(|record| (key, record))).collect()
     }
 
-    /// Every child of which something is known, in order.
+    /// Every child of which something is known, in an order that depends on what was known before, and on nothing else.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&ChildKey, &Entry)> {
-        self.entries.iter()
+        self.entries.entries()
     }
 
     /// The same from a key on, which need not be there.
@@ -396,6 +396,16 @@ impl Shelf<OwnedKey, Owned> for Children {
             (_, Some(_)) => members.next(),
             (_, None) => claims.next(),
         })
+    }
+
+    fn written_by(&self, is_one: impl Fn(InstanceId) -> bool) -> Vec<OwnedKey> {
+        let members = self.members.iter().filter(|(_, record)| is_one(record.dot.writer)).map(|(key, _)| key.clone());
+        let claims = self.entries.entries().flat_map(|(child, entry)| entry.claims().map(move |claim| (child, claim)));
+        let claims = claims.filter(|(_, (writer, _))| is_one(*writer));
+        let mut keys: Vec<OwnedKey> =
+            claims.map(|(child, (writer, _))| OwnedKey::claim(child, writer)).chain(members).collect();
+        keys.sort_unstable();
+        keys
     }
 }
 

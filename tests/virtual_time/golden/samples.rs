@@ -9,7 +9,7 @@ use haulout::proto::group::replica::{Record, Span};
 use haulout::proto::group::trie::Sums;
 use haulout::proto::group::{ChildKey, Claim, ClaimState, Desired, MemberRecord, Owned, OwnedKey, Ranges};
 use haulout::proto::wire::{
-    Answer, Ask, Exchange, Hello, Life, Message, Opening, Purpose, Refusal, ScopeMessage, Snap, Status, Step,
+    Answer, Ask, Exchange, Hello, Life, Members, Message, Opening, Purpose, Refusal, ScopeMessage, Snap, Status, Step,
     TableEntry, TableState, Turn, Verdict, Welcome,
 };
 use haulout::proto::{Dot, Epoch, Identity, InstanceId, ScopeId};
@@ -170,7 +170,10 @@ fn of_members() -> Vec<Sample> {
         ("TableState::Alive", Message::Table(table(TableState::Alive))),
         ("TableState::Suspect", Message::Table(table(TableState::Suspect))),
         ("TableState::Down", Message::Table(table(TableState::Down))),
-        ("Message::Members", Message::Members(u64::MAX, vec![identity(1), identity(2)])),
+        (
+            "Message::Members",
+            Message::Members(Members { active: u64::MAX, gone: 3, recent: vec![identity(1), identity(2)] }),
+        ),
         ("Message::Relay", Message::Relay(identity(3), inner.clone())),
         ("Message::Relayed", Message::Relayed(identity(3), inner)),
         ("Message::Unwatch", Message::Unwatch),
