@@ -19,6 +19,9 @@ use crate::{clock, process};
 /// How many calls are under way at once when many children are started or terminated.
 const CALLERS: usize = 64;
 
+/// How often a node that waits for all children is asked how many records it holds: a sum that it keeps.
+const COUNTED_EVERY: Duration = Duration::from_millis(5);
+
 /// How long all children may take to run: a little less than an answer may.
 const PATIENCE: Duration = Duration::from_secs(280);
 
@@ -225,14 +228,11 @@ async fn for_each(children: &Supervisor, call: Call, prefix: String, count: usiz
 }
 
 /// Lists when the node holds as many records as it then must: one of each child, one claim on it, and one of each member.
-/// Listing again and again would be most of what is measured; and counting walks over all that are about to start, so
-/// that it rests ten times as long as that takes.
+/// Listing again and again would be most of what is measured.
 async fn await_listed(children: &Supervisor, count: usize) -> Result<Answer, BoxError> {
     let since = clock::now();
     loop {
-        let began = clock::now();
         let held = children.stats().await?;
-        let took = Duration::from_nanos(clock::now() - began);
         let ended = count > 0 || ALIVE.load(Ordering::Relaxed) == 0;
         if ended && held.records == 2 * count as u64 + held.members {
             let listing = children.which_children(Which::Global).await?;
@@ -244,7 +244,7 @@ async fn await_listed(children: &Supervisor, count: usize) -> Result<Answer, Box
         if clock::now() > since + PATIENCE.as_nanos() as u64 {
             return Err(format!("after {PATIENCE:?} it is not so that {count} children run: {held:?}").into());
         }
-        sleep((took * 10).clamp(Duration::from_millis(5), Duration::from_millis(100))).await;
+        sleep(COUNTED_EVERY).await;
     }
 }
 

@@ -96,62 +96,66 @@ impl fmt::Display for Row {
 const ROLLED_MAX: usize = 10;
 
 /// A cluster with the profile and everything else at their defaults, and what it cost so far.
-struct Measured {
+struct Measured<R> {
     cluster: Cluster,
     nodes: usize,
+    report: R,
 }
 
 /// What a phase took.
-struct Phase {
+#[derive(Clone, Copy, Debug)]
+pub struct Phase {
+    nodes: usize,
     sent: Traffic,
     cpu: Duration,
+    wall: Duration,
     simulated: Duration,
 }
 
-/// Measures one size; says which phase is over, for those who wait.
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cost = self.cost();
+        let (simulated, wall) = (self.simulated.as_secs_f64(), self.wall.as_secs_f64());
+        write!(f, "{simulated:.2} s, {cost} per node; simulated in {wall:.1} s")
+    }
+}
+
+/// Measures one size; says of each phase what it took when it is over, for those who wait.
 ///
 /// # Panics
 /// If the cluster does not form or does not converge: that is a bug.
-pub fn measure(nodes: usize, mut report: impl FnMut(&str, Duration)) -> Row {
+pub fn measure(nodes: usize, report: impl FnMut(&str, &Phase)) -> Row {
     let children = nodes * CHILDREN_PER_NODE;
-    let mut measured = Measured { cluster: Cluster::new(Options::seeded(1)), nodes };
-    let watch = Stopwatch::start();
-    let mut over = |name: &str| report(name, watch.read().0);
-    let form = measured.phase(|cluster| {
+    let mut measured = Measured { cluster: Cluster::new(Options::seeded(1)), nodes, report };
+    let form = measured.phase("form", |cluster| {
         for node in 0..nodes {
             cluster.add_node(&format!("node-{node}"));
         }
         cluster.converge(PATIENCE);
     });
-    over("form");
-    let start = measured.phase(|cluster| {
+    let start = measured.phase("start", |cluster| {
         for child in 0..children {
             let _ = cluster.start(NodeIdx(child % nodes), spec(child));
         }
         until_running(cluster, children);
     });
-    over("start");
     measured.settle();
-    let rest = measured.phase(|cluster| cluster.run_for(MEASURED));
-    over("rest");
+    let rest = measured.phase("rest", |cluster| cluster.run_for(MEASURED));
     let mut failover = Duration::ZERO;
-    let loss = measured.phase(|cluster| {
+    let loss = measured.phase("loss", |cluster| {
         let from = cluster.now();
         (0..nodes).step_by(10).for_each(|node| cluster.crash(NodeIdx(node)));
         until_running(cluster, children);
         failover = cluster.now().since(from);
         cluster.converge(PATIENCE);
     });
-    over("loss");
     (0..nodes).step_by(10).for_each(|node| measured.cluster.restart(NodeIdx(node)));
     measured.settle();
-    let rolling = measured.phase(|cluster| {
+    let rolling = measured.phase("rolling", |cluster| {
         (1..nodes).step_by(10).take(ROLLED_MAX).for_each(|node| roll(cluster, NodeIdx(node)));
     });
-    over("rolling");
     measured.settle();
-    let load = measured.phase(|cluster| work(cluster, Case { nodes, children, duration: MEASURED }));
-    over("load");
+    let load = measured.phase("load", |cluster| work(cluster, Case { nodes, children, duration: MEASURED }));
     let per_node = |phase: &Phase| phase.sent.datagrams as f64 / nodes as f64;
     Row {
         nodes,
@@ -160,15 +164,15 @@ pub fn measure(nodes: usize, mut report: impl FnMut(&str, Duration)) -> Row {
         failover,
         converge: loss.simulated - failover,
         rolling: rolling.simulated / nodes.div_ceil(10).min(ROLLED_MAX) as u32,
-        rest: rest.cost(nodes),
-        load: load.cost(nodes),
+        rest: rest.cost(),
+        load: load.cost(),
         sent: [&form, &start, &loss].map(per_node),
         spent: [&form, &start, &loss].map(|phase| phase.cpu / nodes as u32),
     }
 }
 
-impl Measured {
-    fn phase(&mut self, run: impl FnOnce(&mut Cluster)) -> Phase {
+impl<R: FnMut(&str, &Phase)> Measured<R> {
+    fn phase(&mut self, name: &str, run: impl FnOnce(&mut Cluster)) -> Phase {
         let (from, before, watch) = (self.cluster.now(), self.cluster.traffic(), Stopwatch::start());
         run(&mut self.cluster);
         let (wall, cpu) = watch.read();
@@ -179,7 +183,10 @@ impl Measured {
             frame_bytes: after.frame_bytes - before.frame_bytes,
             ..Traffic::default()
         };
-        Phase { sent, cpu: cpu.unwrap_or(wall), simulated: self.cluster.now().since(from) }
+        let simulated = self.cluster.now().since(from);
+        let phase = Phase { nodes: self.nodes, sent, cpu: cpu.unwrap_or(wall), wall, simulated };
+        (self.report)(name, &phase);
+        phase
     }
 
     fn settle(&mut self) {
@@ -190,8 +197,8 @@ impl Measured {
 }
 
 impl Phase {
-    fn cost(&self, nodes: usize) -> Cost {
-        let node_seconds = self.simulated.as_secs_f64() * nodes as f64;
+    fn cost(&self) -> Cost {
+        let node_seconds = self.simulated.as_secs_f64() * self.nodes as f64;
         Cost {
             datagrams: self.sent.datagrams as f64 / node_seconds,
             bytes: (self.sent.datagram_bytes + self.sent.frame_bytes) as f64 / node_seconds,

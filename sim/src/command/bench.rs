@@ -57,7 +57,7 @@ impl Bench {
 fn table(nodes_max: usize) {
     println!("{}", growth::Row::HEAD);
     for nodes in growth::SIZES.into_iter().filter(|nodes| *nodes <= nodes_max) {
-        let row = growth::measure(nodes, |phase, after| eprintln!("{nodes} nodes: {phase} after {after:.1?}"));
+        let row = growth::measure(nodes, |name, phase| eprintln!("{nodes} nodes: {name:<7} {phase}"));
         println!("{row}");
     }
 }
