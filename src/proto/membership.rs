@@ -505,8 +505,10 @@ impl Membership {
         let mut kept = Timers::default();
         while let Some(tick) = self.timers.pop(Time::from_nanos(u64::MAX)) {
             match tick {
-                Tick::Swim(timer @ Timer::ChangeSuspectToDown { .. }) => {
-                    kept.set(now + self.profile.suspect_to_down_after(), Wakeup::Swim, Tick::Swim(timer));
+                Tick::Swim(timer @ Timer::ChangeSuspectToDown { .. })
+                    if !self.sabotage.lacks(Rule::PauseRenewsSuspicions) =>
+                {
+                    kept.set(now + self.suspicion_max(), Wakeup::Swim, Tick::Swim(timer));
                 }
                 Tick::Swim(timer @ Timer::RemoveDown(_)) => {
                     kept.set(now + REMOVE_DOWN_AFTER, Wakeup::Swim, Tick::Swim(timer));

@@ -428,16 +428,26 @@ impl Node {
         if lateness >= self.cx.config.profile.ask_ttl() / 2 && !self.has_left {
             self.cx.stats.pauses += 1;
             tracing::warn!(?lateness, "this process stood still");
-            self.cx.membership.handle_pause(now);
+            self.begin_anew();
+        }
+    }
+
+    /// This process stood still: what it had found out of others counts no more, and nobody had a chance to be heard.
+    fn begin_anew(&mut self) {
+        let (now, sabotage) = (self.cx.now, self.cx.sabotage);
+        self.cx.membership.handle_pause(now);
+        if !sabotage.lacks(Rule::PauseEndsLooks) {
             self.end_looks();
+        }
+        if !sabotage.lacks(Rule::PauseRestartsDoubts) {
             self.doubts.restart();
-            for scope in self.scopes.values_mut() {
+        }
+        for scope in self.scopes.values_mut() {
+            if !sabotage.lacks(Rule::PauseRestartsWait) {
                 scope.wait_anew(now);
             }
-            if !self.cx.sabotage.lacks(Rule::PauseVoidsRounds) {
-                for scope in self.scopes.values_mut() {
-                    scope.void_all_rounds(&mut self.cx);
-                }
+            if !sabotage.lacks(Rule::PauseVoidsRounds) {
+                scope.void_all_rounds(&mut self.cx);
             }
         }
     }

@@ -29,6 +29,14 @@ pub enum Rule {
     FreeExpires,
     /// A pause of the process voids every round.
     PauseVoidsRounds,
+    /// A member that SWIM suspects has all the time to answer again after a pause of the process.
+    PauseRenewsSuspicions,
+    /// Questions that stayed unanswered before a pause of the process count no more after it.
+    PauseRestartsDoubts,
+    /// What was seen of a member before a pause of the process proves no crash after it.
+    PauseEndsLooks,
+    /// A pause of the process is no time in which others could be heard before a node settles alone.
+    PauseRestartsWait,
     /// An owner that runs a child asks others that claim it to stop.
     Challenge,
     /// Asks are repeated.

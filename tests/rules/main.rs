@@ -8,6 +8,7 @@
 mod crashes;
 mod handover;
 mod membership;
+mod pauses;
 mod security;
 mod slips;
 mod state;

@@ -76,7 +76,8 @@ fn the_same_seed_gives_the_same_events_twice_in_one_process() {
 #[test]
 fn the_same_seed_gives_the_same_events_in_two_processes() {
     if is_set(PRINT) {
-        println!("{}", digests());
+        // A harness with one thread has begun the line with the name of the test.
+        println!("\n{}", digests());
         return;
     }
     let this = "determinism::the_same_seed_gives_the_same_events_in_two_processes";

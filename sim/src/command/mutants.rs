@@ -71,6 +71,22 @@ const HARMLESS: &[(Rule, &str)] = &[
         "a node that hears nothing itself gives healthy members up sooner: false deaths, which only a fault leads to, and \
          which the rules for rejoining heal",
     ),
+    (
+        Rule::PauseRenewsSuspicions,
+        "a node that was cut off and then stood still gives up the only other one too soon: a false death, which only a \
+         fault leads to, and which the rules for rejoining heal",
+    ),
+    (Rule::PauseRestartsDoubts, "as without PauseRenewsSuspicions, some questions later"),
+    (
+        Rule::PauseRestartsWait,
+        "a newcomer that stood still before it heard of anybody runs its start-up children beside others until it does: \
+         strangers whom a fault kept apart",
+    ),
+    (
+        Rule::PauseEndsLooks,
+        "a member that was cut off from two others is taken for crashed although it is back: a false death, which only a \
+         fault leads to, and which the rules for rejoining heal",
+    ),
 ];
 
 /// Rules of which either keeps a promise alone, and why. Both taken out together must be missed.
