@@ -193,9 +193,9 @@ impl Doubts {
         overdue
     }
 
-    /// This node has not listened for a while.
+    /// This node has not listened for a while. What it expected it goes on to expect: a sign of life that is overdue then
+    /// raises a question and no more, and whoever fell silent meanwhile would be missed by nobody.
     pub(crate) fn restart(&mut self) {
-        self.expected.clear();
         self.doubts.values_mut().for_each(Doubt::restart);
     }
 

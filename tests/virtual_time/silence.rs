@@ -38,6 +38,26 @@ fn the_children_of_a_silent_node_run_elsewhere_soon() {
     }
 }
 
+/// Goal: whoever falls silent while those who would miss it stand still is missed as soon as they go on.
+/// Method: a machine loses power in the second in which all other processes stand still.
+#[test]
+fn whoever_falls_silent_while_the_others_stand_still_is_missed_when_they_go_on() {
+    for (nodes, seed) in [3, 5, 10].into_iter().flat_map(|nodes| (1..=3).map(move |seed| (nodes, seed))) {
+        let mut cluster = cluster(seed, nodes);
+        cluster.set_resume(if seed % 2 == 0 { Resume::PacketsFirst } else { Resume::TimersFirst });
+        cluster.run_for(secs(3));
+        let others: Vec<_> = cluster.nodes().filter(|&node| node != B).collect();
+        others.iter().for_each(|&other| cluster.pause(other));
+        cluster.run_for(millis(100));
+        cluster.lose_power(B);
+        cluster.run_for(millis(900));
+        others.iter().for_each(|&other| cluster.resume(other));
+        let all_know = |cluster: &mut Cluster| others.iter().all(|&other| cluster.members(other).len() == nodes - 1);
+        cluster.expect(NOTICED_MAX, "all know", all_know);
+        assert!(others.iter().all(|&other| cluster.stats(other).rejoins == 0), "{nodes} nodes, seed {seed}");
+    }
+}
+
 /// Goal: a process that stands still for a second costs nobody anything, even where datagrams are lost and whatever it sees
 /// first when it goes on.
 /// Method: each of the nodes stands still in its turn, at a loss of 10 %; nobody is held for down, though some were suspected.
