@@ -14,7 +14,8 @@ use haulout::{ChildSpec, Config};
 
 use crate::bounds::Bounds;
 use crate::cluster::{Cluster, NodeState, Options};
-use crate::invariants::{self, Evidence};
+use crate::converge::Listings;
+use crate::invariants;
 use crate::random::Random;
 use crate::{Link, NodeIdx};
 
@@ -229,15 +230,13 @@ fn start(cluster: &mut Cluster, case: Case) -> Duration {
 /// What a run is judged by is part of what it costs: convergence, and every invariant over everything so far. Returns for
 /// how long the invariants were looked at.
 fn judge(cluster: &mut Cluster) -> Duration {
-    let converged = cluster.converge(PATIENCE);
+    let converged = Listings::from([(cluster.scope(), cluster.converge(PATIENCE))]);
     let core = cluster.up();
     let bounds = Bounds::new(&Config::default(), core.len(), cluster.options().link);
     cluster.run_for(bounds.rest);
     let watch = Stopwatch::start();
-    let evidence =
-        Evidence { cluster, bounds: &bounds, startup: &[], core: &core, converged: Some(converged.as_slice()) };
-    let broken = invariants::ALL.iter().filter_map(|invariant| (invariant.check)(&evidence).err());
-    let broken: Vec<String> = broken.map(|violation| format!("{violation:?}")).collect();
+    let broken = invariants::broken(cluster, &bounds, &[], &core, Some(&converged));
+    let broken: Vec<String> = broken.into_iter().map(|violation| format!("{violation:?}")).collect();
     assert!(broken.is_empty(), "{}", broken.join("; "));
     watch.read().0
 }

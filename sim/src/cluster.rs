@@ -9,6 +9,7 @@ mod links;
 mod options;
 mod process;
 mod pulls;
+mod scopes;
 mod sieves;
 mod slow;
 mod traffic;
@@ -255,11 +256,6 @@ impl Cluster {
         Traffic { resets: self.streams.resets(), ..self.traffic }
     }
 
-    /// The scope that every node joins.
-    pub fn scope(&self) -> ScopeId {
-        ScopeId::of(&self.options.scope)
-    }
-
     /// What the cluster was made with.
     pub fn options(&self) -> &Options {
         &self.options
@@ -320,11 +316,6 @@ impl Cluster {
     /// What a node told its users, over all its lives.
     pub fn events(&self, node: NodeIdx) -> &[(Time, ScopeId, Event)] {
         &self.slots[node.0].events
-    }
-
-    /// The members of the scope, as a node last told them.
-    pub fn members(&self, node: NodeIdx) -> &[MemberInfo] {
-        self.slots[node.0].members(self.scope())
     }
 
     /// Every datagram that was sent, if `capture` is on.
@@ -653,9 +644,13 @@ impl Cluster {
                 self.note_asked(sender.node, end.node, frame);
             }
             let before = self.pulls_completed(end.node);
+            let frame = match &heard {
+                Heard::Frame(frame) if self.options.contacts => frame.clone(),
+                _ => Vec::new(),
+            };
             self.feed(end.node, end.boot, Input::Stream(end.conn, heard));
             if let Some(sender) = teller.filter(|_| self.pulls_completed(end.node) > before) {
-                self.note_pull(sender, end.node);
+                self.note_pull(sender, end.node, &frame);
             }
         }
     }

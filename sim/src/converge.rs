@@ -4,19 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use haulout::proto::{InstanceId, Time};
+use haulout::proto::{InstanceId, ScopeId, Time};
 use haulout::{ChildId, ChildInfo, ChildState, Event};
 
 use crate::bounds::{Bounds, CONFLICT_PAUSE};
 use crate::cluster::Cluster;
 use crate::journal::Run;
-use crate::{NodeIdx, NodeState};
+use crate::{NodeIdx, NodeState, words};
 
 /// How often a cluster that is to converge is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Where roots are equal the listings are too, but for what a node adds of its own; so many nodes are asked for theirs.
 const LISTINGS_COMPARED_MAX: usize = 16;
+
+/// The children that all agree on, by scope.
+pub type Listings = BTreeMap<ScopeId, Vec<ChildInfo>>;
 
 /// What keeps a cluster from having converged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +46,16 @@ impl Pending {
         Pending { stage, amount, what }
     }
 
+    /// In which scope it is, where that does not go without saying.
+    fn within(self, scope: ScopeId, cluster: &Cluster) -> Self {
+        Pending { what: self.what + &words::in_scope(cluster, scope), ..self }
+    }
+
+    /// Both, told by the first.
+    fn and(self, other: Self) -> Self {
+        Pending { amount: self.amount + other.amount, ..self }
+    }
+
     /// Less is better.
     fn left(&self) -> (Stage, usize) {
         (self.stage, self.amount)
@@ -57,12 +70,14 @@ impl fmt::Display for Pending {
 }
 
 impl Cluster {
-    /// Whether every desired child runs exactly once, nothing else runs, and all nodes that are up agree on it.
+    /// Whether every desired child of every scope runs exactly once, nothing else runs, and all nodes that are up agree on
+    /// it.
     pub fn converged(&mut self) -> bool {
         self.settled_children().is_ok()
     }
 
-    /// Runs until the cluster has [`converged`](Self::converged); returns the listing that all agree on.
+    /// Runs until the cluster has [`converged`](Self::converged); returns the listing that all agree on, of the scope that
+    /// every node joins.
     ///
     /// # Panics
     /// If it does not within this time, saying what was still pending.
@@ -93,7 +108,7 @@ impl Cluster {
     ///
     /// # Errors
     /// What was still pending.
-    pub fn converge_core(&mut self, core: &[NodeIdx], bounds: &Bounds) -> Result<Vec<ChildInfo>, Pending> {
+    pub fn converge_core(&mut self, core: &[NodeIdx], bounds: &Bounds) -> Result<Listings, Pending> {
         let from = self.now();
         let (mut best, mut progressed) = (None, from);
         loop {
@@ -126,20 +141,22 @@ impl Cluster {
         conflicts.max().map_or(Time::ZERO, |at| at + CONFLICT_PAUSE)
     }
 
-    /// The listing that all nodes agree on, if the cluster has converged; otherwise, in words, what is pending.
+    /// The listing that all nodes agree on, of the scope that every node joins, if the cluster has converged; otherwise, in
+    /// words, what is pending.
     pub fn settled_children(&mut self) -> Result<Vec<ChildInfo>, String> {
         let up = self.up();
         if up.len() > LISTINGS_COMPARED_MAX {
             // Every node's members compared with every other's is the square of their number: not while the states differ.
-            self.roots_agree(&up).map_err(|pending| pending.to_string())?;
+            self.in_all_scopes(&up, Cluster::roots_agree).map_err(|pending| pending.to_string())?;
         }
-        self.settled_core(&up).map_err(|pending| pending.to_string())
+        let listings = self.settled_core(&up).map_err(|pending| pending.to_string())?;
+        Ok(listings.get(&self.scope()).cloned().unwrap_or_default())
     }
 
-    /// The listing that the nodes of the core agree on, if they have converged among themselves; otherwise what is
+    /// The listings that the nodes of the core agree on, if they have converged among themselves; otherwise what is
     /// pending.
-    pub fn settled_core(&mut self, core: &[NodeIdx]) -> Result<Vec<ChildInfo>, Pending> {
-        self.members_agree(core)?;
+    pub fn settled_core(&mut self, core: &[NodeIdx]) -> Result<Listings, Pending> {
+        self.in_all_scopes(core, Cluster::members_agree)?;
         // A runner that placement has passed by looks settled in every listing until its successor's Ask arrives.
         let busy = |node: &NodeIdx| self.node(*node).is_some_and(|node| !node.is_quiet());
         let busy: Vec<NodeIdx> = core.iter().copied().filter(busy).collect();
@@ -147,10 +164,27 @@ impl Cluster {
             let what = format!("{} is starting, stopping or asking", self.name(first));
             return Err(Pending::new(Stage::Busy, busy.len(), what));
         }
-        self.roots_agree(core)?;
-        let children = self.listings_agree(core)?;
-        self.runs_agree(core, &children)?;
-        Ok(children)
+        self.in_all_scopes(core, Cluster::roots_agree)?;
+        let mut listings = Listings::new();
+        for scope in self.scopes() {
+            let listing = self.listings_agree(&self.taking_part(core, scope), scope);
+            listings.insert(scope, listing.map_err(|pending| pending.within(scope, self))?);
+        }
+        self.in_all_scopes(core, |cluster, core, scope| cluster.runs_agree(core, scope, &listings[&scope]))?;
+        Ok(listings)
+    }
+
+    /// What is pending in all scopes together, for those of the core that take part in each.
+    fn in_all_scopes(
+        &self,
+        core: &[NodeIdx],
+        check: impl Fn(&Self, &[NodeIdx], ScopeId) -> Result<(), Pending>,
+    ) -> Result<(), Pending> {
+        let pending = self.scopes().into_iter().filter_map(|scope| {
+            let pending = check(self, &self.taking_part(core, scope), scope).err()?;
+            Some(pending.within(scope, self))
+        });
+        pending.reduce(Pending::and).map_or(Ok(()), Err)
     }
 
     /// Asserts that the cluster has converged to exactly these children.
@@ -177,14 +211,33 @@ impl Cluster {
         }
     }
 
-    /// Whether each of the core sees exactly the core, all of it settled and none of it leaving.
-    pub(crate) fn members_agree(&self, core: &[NodeIdx]) -> Result<(), Pending> {
+    fn listings_agree(&mut self, core: &[NodeIdx], scope: ScopeId) -> Result<Vec<ChildInfo>, Pending> {
+        let wrong = |what: String| Pending::new(Stage::Listings, 1, what);
+        let mut listing: Option<(NodeIdx, Vec<ChildInfo>)> = None;
+        let step = core.len().div_ceil(LISTINGS_COMPARED_MAX).max(1);
+        for &node in core.iter().step_by(step) {
+            let name = self.name(node).to_owned();
+            let children = self
+                .listing_in(node, scope)
+                .ok_or_else(|| wrong(format!("{name} does not answer: it has not settled")))?;
+            match &listing {
+                None => listing = Some((node, children)),
+                Some((first, expected)) => {
+                    same_listing(self.name(*first), expected, &name, &children).map_err(wrong)?;
+                }
+            }
+        }
+        Ok(listing.map(|(_, children)| children).unwrap_or_default())
+    }
+
+    /// Whether each of the core sees exactly the core in a scope, all of it settled and none of it leaving.
+    pub(crate) fn members_agree(&self, core: &[NodeIdx], scope: ScopeId) -> Result<(), Pending> {
         let expected: BTreeSet<(&str, InstanceId)> =
             core.iter().filter_map(|&node| Some((self.name(node), self.instance(node)?))).collect();
         let (mut wrong, mut what) = (0, None);
         for &node in core {
             // Both are ordered by name, and nearly always equal: sets of all by all are built only to tell what differs.
-            let listed = self.members(node).iter().map(|member| (&*member.name, member.instance));
+            let listed = self.members_in(node, scope).iter().map(|member| (&*member.name, member.instance));
             if listed.clone().eq(expected.iter().copied()) {
                 continue;
             }
@@ -196,7 +249,7 @@ impl Cluster {
             }
         }
         for &node in core {
-            for member in self.members(node).iter().filter(|member| !member.settled || member.draining) {
+            for member in self.members_in(node, scope).iter().filter(|member| !member.settled || member.draining) {
                 wrong += 1;
                 let state = if member.draining { "leaving" } else { "not settled" };
                 what.get_or_insert_with(|| format!("{} sees {} {state}", self.name(node), member.name));
@@ -205,9 +258,8 @@ impl Cluster {
         what.map_or(Ok(()), |what| Err(Pending::new(Stage::Members, wrong, what)))
     }
 
-    /// Whether the replicated states of the core are equal.
-    pub(crate) fn roots_agree(&self, core: &[NodeIdx]) -> Result<(), Pending> {
-        let scope = self.scope();
+    /// Whether the replicated states that the core has of a scope are equal.
+    pub(crate) fn roots_agree(&self, core: &[NodeIdx], scope: ScopeId) -> Result<(), Pending> {
         let root = |node: NodeIdx| self.node(node).and_then(|machine| machine.root(scope));
         let Some(&first) = core.first() else { return Ok(()) };
         let expected = root(first);
@@ -221,29 +273,11 @@ impl Cluster {
         }
     }
 
-    fn listings_agree(&mut self, core: &[NodeIdx]) -> Result<Vec<ChildInfo>, Pending> {
-        let wrong = |what: String| Pending::new(Stage::Listings, 1, what);
-        let mut listing: Option<(NodeIdx, Vec<ChildInfo>)> = None;
-        let step = core.len().div_ceil(LISTINGS_COMPARED_MAX).max(1);
-        for &node in core.iter().step_by(step) {
-            let name = self.name(node).to_owned();
-            let children =
-                self.listing(node).ok_or_else(|| wrong(format!("{name} does not answer: it has not settled")))?;
-            match &listing {
-                None => listing = Some((node, children)),
-                Some((first, expected)) => {
-                    same_listing(self.name(*first), expected, &name, &children).map_err(wrong)?;
-                }
-            }
-        }
-        Ok(listing.map(|(_, children)| children).unwrap_or_default())
-    }
-
-    /// Whether the children of the listing run in the core, each once where it is listed, and nothing else does.
-    pub(crate) fn runs_agree(&self, core: &[NodeIdx], children: &[ChildInfo]) -> Result<(), Pending> {
+    /// Whether the children of a scope's listing run in the core, each once where it is listed, and nothing else does.
+    pub(crate) fn runs_agree(&self, core: &[NodeIdx], scope: ScopeId, children: &[ChildInfo]) -> Result<(), Pending> {
         let core: BTreeSet<NodeIdx> = core.iter().copied().collect();
         let mut alive: BTreeMap<&ChildId, Vec<&Run>> = BTreeMap::new();
-        for run in self.journal().alive().filter(|run| run.scope == self.scope() && core.contains(&run.node)) {
+        for run in self.journal().alive().filter(|run| run.scope == scope && core.contains(&run.node)) {
             alive.entry(&run.id).or_default().push(run);
         }
         let (mut wrong, mut what) = (0, None);
@@ -258,7 +292,8 @@ impl Cluster {
         }
         for (id, runs) in alive {
             wrong += 1;
-            what.get_or_insert_with(|| format!("{id} runs on {}, though nobody lists it", self.name(runs[0].node)));
+            let name = self.name(runs[0].node);
+            what.get_or_insert_with(|| format!("{id} runs on {name}, though nobody lists it"));
         }
         what.map_or(Ok(()), |what| Err(Pending::new(Stage::Runs, wrong, what)))
     }

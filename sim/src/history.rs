@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use haulout::proto::{Command, InstanceId, Reply, RequestId, Time};
+use haulout::proto::{Command, InstanceId, Reply, RequestId, ScopeId, Time};
 
 use crate::NodeIdx;
 use crate::network::{Class, Severity};
@@ -115,6 +115,8 @@ impl FaultKind {
 /// A pull that somebody completed, as the network and its counters show: it knows since then what the other one knew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pull {
+    /// Of which scope.
+    pub scope: ScopeId,
     /// Whose state it was.
     pub from: InstanceId,
     /// Of when.
@@ -128,7 +130,7 @@ pub struct Pull {
 /// Everything that was done to the cluster from outside.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    /// The calls; the request id is the place.
+    /// The calls; the request id is the place, unless only those of one scope are here.
     pub calls: Vec<Call>,
     /// The lives of all nodes, in the order in which they began.
     pub lives: Vec<Life>,
@@ -139,6 +141,17 @@ pub struct History {
 }
 
 impl History {
+    /// What of it concerns a scope that these nodes take part in, and what concerns all.
+    pub(crate) fn within(&self, scope: ScopeId, takes_part: impl Fn(NodeIdx) -> bool) -> Self {
+        let concerns = |call: &&Call| scope_of(&call.command).is_none_or(|of| of == scope);
+        History {
+            calls: self.calls.iter().filter(concerns).cloned().collect(),
+            lives: self.lives.iter().filter(|life| takes_part(life.node)).copied().collect(),
+            faults: self.faults.clone(),
+            pulls: self.pulls.iter().filter(|pull| pull.scope == scope).copied().collect(),
+        }
+    }
+
     pub(crate) fn begin_fault(&mut self, kind: FaultKind, now: Time) {
         self.faults.push(Fault { kind, from: now, to: None });
     }
@@ -164,6 +177,20 @@ impl History {
     /// The faults that lasted at some moment from `from` to `to`.
     pub fn faults_between(&self, from: Time, to: Time) -> impl Iterator<Item = &Fault> {
         self.faults.iter().filter(move |fault| fault.from <= to && fault.to.is_none_or(|end| end >= from))
+    }
+}
+
+/// The scope that a call is about; `None` if it is about the node.
+pub(crate) fn scope_of(command: &Command) -> Option<ScopeId> {
+    match command {
+        Command::Start { scope, .. }
+        | Command::Update { scope, .. }
+        | Command::Terminate { scope, .. }
+        | Command::WhichChildren { scope, .. }
+        | Command::Whereis { scope, .. }
+        | Command::WaitUntilRunning { scope, .. } => Some(*scope),
+        Command::JoinScope(setup) => Some(ScopeId::of(&setup.name)),
+        Command::SetKeyring { .. } | Command::Leave { .. } => None,
     }
 }
 

@@ -1,8 +1,9 @@
 //! The promises, each a named function with its statement, judged from outside: from the children's journal, the users'
 //! calls and what nodes told them, and the injected faults.
 //!
-//! One file per family. No invariant looks into a node's books, but for what is there to be looked at from outside: the
-//! hash of its state, whether it waits for something, its counters and the sizes of its tables.
+//! Each scope is judged by itself, as if there were no other; what concerns nodes and no scope is judged once, in the scope
+//! that every node joins. One file per family. No invariant looks into a node's books, but for what is there to be looked
+//! at from outside: the hash of its state, whether it waits for something, its counters and the sizes of its tables.
 
 mod calls;
 mod desired_state;
@@ -25,18 +26,20 @@ pub use placement::{Snapshot, minimum_moves};
 
 use crate::bounds::Bounds;
 use crate::cluster::Cluster;
+use crate::converge::Listings;
 use crate::verdict::{Class, Violation};
-use crate::{NodeIdx, NodeState};
+use crate::view::View;
+use crate::{NodeIdx, NodeState, words};
 
 /// What an invariant may look at.
 pub struct Evidence<'a> {
-    /// The journal, the history, events and members: never the insides of a node.
-    pub cluster: &'a Cluster,
+    /// The journal, the history, events and members of one scope: never the insides of a node.
+    pub view: &'a View<'a>,
     /// The times that follow from the configuration.
     pub bounds: &'a Bounds,
     /// The children that every node starts with.
     pub startup: &'a [ChildId],
-    /// The nodes that must have converged: all that are up, unless some stay cut off for ever.
+    /// The nodes that must have converged: all of the scope that are up, unless some stay cut off for ever.
     pub core: &'a [NodeIdx],
     /// The listing that all of the core agreed on at the end, after which the cluster rested for
     /// [`Bounds::rest`]; `None` if it was not asked for.
@@ -53,6 +56,8 @@ pub struct Invariant {
     pub class: Class,
     /// What is promised, in words.
     pub statement: &'static str,
+    /// Whether it concerns nodes and no scope, and so is judged once, in the scope that every node joins.
+    pub of_nodes: bool,
     /// Finds the first time that it was broken.
     pub check: fn(&Evidence<'_>) -> Result<(), Violation>,
 }
@@ -65,7 +70,14 @@ const fn invariant(
     check: fn(&Evidence<'_>) -> Result<(), Violation>,
     statement: &'static str,
 ) -> Invariant {
-    Invariant { name, family, class, statement, check }
+    Invariant { name, family, class, statement, of_nodes: false, check }
+}
+
+impl Invariant {
+    /// One that concerns nodes and no scope.
+    const fn of_nodes(self) -> Self {
+        Invariant { of_nodes: true, ..self }
+    }
 }
 
 use Class::{Liveness, Safety};
@@ -171,7 +183,8 @@ pub const ALL: &[Invariant] = &[
         "renewals-have-a-cause",
         membership::renewals_have_a_cause,
         "nobody changes its identity without having been declared down, or more often than that",
-    ),
+    )
+    .of_nodes(),
     invariant(
         Safety,
         "membership",
@@ -186,28 +199,32 @@ pub const ALL: &[Invariant] = &[
         membership::crashes_are_real,
         "nobody is said to have crashed whose process lives, unless firewalls refused its streams and a fault kept it from \
          answering, and so for two members (or for the only other one), of all that were asked",
-    ),
+    )
+    .of_nodes(),
     invariant(
         Safety,
         "membership",
         "no-false-conflict",
         membership::no_false_conflict,
         "nobody believes that another process lives at its address where none does",
-    ),
+    )
+    .of_nodes(),
     invariant(
         Safety,
         "resources",
         "limits-hold",
         resources::limits_hold,
         "no table or queue of a node exceeds its limit",
-    ),
+    )
+    .of_nodes(),
     invariant(
         Safety,
         "healing",
         "audit-finds-nothing",
         healing::audit_finds_nothing,
         "the safety net has nothing to put right: whatever it repairs is a bug elsewhere",
-    ),
+    )
+    .of_nodes(),
     invariant(
         Safety,
         "desired state",
@@ -229,6 +246,13 @@ pub const ALL: &[Invariant] = &[
         "placement",
         placement::children_run_where_they_belong,
         "in a converged cluster each child runs where the pure function over the members puts it",
+    ),
+    invariant(
+        Safety,
+        "placement",
+        "runs-where-joined",
+        placement::runs_are_on_those_who_joined,
+        "nothing of a scope runs on a node that takes no part in it",
     ),
     invariant(
         Liveness,
@@ -264,7 +288,8 @@ pub const ALL: &[Invariant] = &[
         "nothing-pending",
         healing::nothing_pending,
         "after healing no node waits for anything",
-    ),
+    )
+    .of_nodes(),
     invariant(
         Liveness,
         "healing",
@@ -279,7 +304,8 @@ pub const ALL: &[Invariant] = &[
         "nothing-left-over",
         resources::nothing_left_over,
         "in a cluster at rest no queue holds anything that is under way",
-    ),
+    )
+    .of_nodes(),
 ];
 
 /// A promise that is judged while the cluster goes on, not from evidence.
@@ -316,12 +342,26 @@ pub const JUDGED: &[Judged] = &[
     },
 ];
 
-/// Checks every invariant, in the order of [`ALL`].
-///
-/// # Errors
-/// The first that was broken.
-pub fn check_all(evidence: &Evidence<'_>) -> Result<(), Violation> {
-    ALL.iter().try_for_each(|invariant| (invariant.check)(evidence))
+/// Every promise that was broken, scope by scope, each in the order of [`ALL`]. Of a cluster that was not asked for its
+/// listings, without what they would show.
+pub fn broken(
+    cluster: &Cluster,
+    bounds: &Bounds,
+    startup: &[ChildId],
+    core: &[NodeIdx],
+    converged: Option<&Listings>,
+) -> Vec<Violation> {
+    let mut broken = Vec::new();
+    for view in View::all(cluster) {
+        let core = &cluster.taking_part(core, view.scope)[..];
+        let converged = converged.and_then(|listings| listings.get(&view.scope)).map(Vec::as_slice);
+        let evidence = Evidence { view: &view, bounds, startup, core, converged };
+        let judged = ALL.iter().filter(|invariant| view.scope == cluster.scope() || !invariant.of_nodes);
+        let violations = judged.filter_map(|invariant| (invariant.check)(&evidence).err());
+        let within = words::in_scope(cluster, view.scope);
+        broken.extend(violations.map(|violation| violation.within(view.scope, &within)));
+    }
+    broken
 }
 
 /// Checks the safety invariants of a run as far as it has come, for tests that drive a cluster themselves.
@@ -331,16 +371,15 @@ pub fn check_all(evidence: &Evidence<'_>) -> Result<(), Violation> {
 pub fn check_safety(cluster: &Cluster) -> Result<(), Violation> {
     let options = cluster.options();
     let bounds = Bounds::new(&options.config, cluster.nodes().count(), options.link);
-    let evidence = Evidence { cluster, bounds: &bounds, startup: &[], core: &cluster.up(), converged: None };
-    let mut safety = ALL.iter().filter(|invariant| invariant.class == Class::Safety);
-    safety.try_for_each(|invariant| (invariant.check)(&evidence))
+    let broken = broken(cluster, &bounds, &[], &cluster.up(), None);
+    broken.into_iter().find(|violation| violation.class == Class::Safety).map_or(Ok(()), Err)
 }
 
 /// What the end of a run was like.
 #[derive(Clone, Debug)]
 pub struct Ending {
-    /// The listing that the core agreed on.
-    pub children: Vec<ChildInfo>,
+    /// The listings that the core agreed on.
+    pub children: Listings,
     /// How long it took until it first agreed.
     pub converged_in: std::time::Duration,
     /// The overlaps that there were, by what excused them.
@@ -379,11 +418,9 @@ pub fn judge(
     if settled.is_ok() {
         cluster.run_for(bounds.rest);
     }
-    let converged = settled.as_deref().ok();
-    let core = &staying(cluster)[..];
-    let evidence = Evidence { cluster, bounds, startup, core, converged };
-    check_all(&evidence)?;
-    let excuses = excuses(&evidence);
+    let broken = broken(cluster, bounds, startup, &staying(cluster), settled.as_ref().ok());
+    broken.into_iter().next().map_or(Ok(()), Err)?;
+    let excuses = excuses(cluster, bounds);
     settled.map(|children| Ending { children, converged_in, excuses })
 }
 

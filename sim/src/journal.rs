@@ -123,6 +123,11 @@ impl Journal {
         self.runs.iter().filter(move |run| run.id == *id)
     }
 
+    /// The runs in one scope.
+    pub(crate) fn within(&self, scope: ScopeId) -> Self {
+        Journal { runs: self.runs.iter().filter(|run| run.scope == scope).cloned().collect() }
+    }
+
     /// The runs that have not ended.
     pub fn alive(&self) -> impl Iterator<Item = &Run> {
         self.runs.iter().filter(|run| run.is_alive())

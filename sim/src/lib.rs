@@ -73,6 +73,7 @@ pub mod sweep;
 pub mod tally;
 pub mod trace;
 pub mod verdict;
+pub mod view;
 pub mod wall;
 mod words;
 

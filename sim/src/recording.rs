@@ -16,7 +16,7 @@ pub use figures::Figures;
 pub(crate) use spans::{Absence, absences};
 
 use crate::cluster::Cluster;
-use crate::history::{FaultKind, LifeEnd};
+use crate::history::{FaultKind, LifeEnd, scope_of};
 use crate::journal::Run;
 use crate::verdict::{Class, Violation};
 use crate::words::{self, Excuse, micros};
@@ -289,14 +289,14 @@ impl Children {
         let scope = cluster.scope();
         let ran = cluster.journal().runs().iter().map(|run| (run.scope, run.id.clone()));
         let called = cluster.history().calls.iter().filter_map(|call| key_of(&call.command));
-        let broken = violations.iter().filter_map(|violation| Some((scope, violation.child.clone()?)));
+        let of = |violation: &Violation| violation.scope.unwrap_or(scope);
+        let broken = violations.iter().filter_map(|violation| Some((of(violation), violation.child.clone()?)));
         let told = cluster.nodes().flat_map(|node| cluster.events(node));
         let told = told.filter_map(|(_, scope, event)| Some((*scope, words::event(cluster, event).1?)));
         let keys: std::collections::BTreeSet<_> = ran.chain(called).chain(broken).chain(told).collect();
         let mut keys: Vec<_> = keys.into_iter().collect();
         keys.sort_by_key(|(_, id)| natural(&id.to_string()));
-        let names = keys.iter().map(|(of, id)| if *of == scope { id.to_string() } else { format!("{id} in {of:?}") });
-        let names = names.collect();
+        let names = keys.iter().map(|(scope, id)| words::child_in(cluster, *scope, id)).collect();
         Children { places: keys.into_iter().zip(0..).collect(), names }
     }
 
@@ -313,17 +313,7 @@ fn natural(name: &str) -> (String, u64, String) {
 
 /// The scope and the child that a call is about.
 pub(crate) fn key_of(command: &Command) -> Option<(ScopeId, ChildId)> {
-    let scope = match command {
-        Command::Start { scope, .. }
-        | Command::Update { scope, .. }
-        | Command::Terminate { scope, .. }
-        | Command::Whereis { scope, .. }
-        | Command::WaitUntilRunning { scope, .. } => *scope,
-        Command::JoinScope(_) | Command::WhichChildren { .. } | Command::SetKeyring { .. } | Command::Leave { .. } => {
-            return None;
-        }
-    };
-    words::child_called(command).map(|id| (scope, id.clone()))
+    Some((scope_of(command)?, words::child_called(command)?.clone()))
 }
 
 fn lanes(cluster: &Cluster) -> Vec<Lane> {
@@ -424,6 +414,7 @@ fn events(cluster: &Cluster, children: &Children) -> Vec<Told> {
 }
 
 fn broken(cluster: &Cluster, children: &Children, violation: &Violation) -> Broken {
+    let scope = violation.scope.unwrap_or(cluster.scope());
     Broken {
         invariant: violation.invariant,
         class: match violation.class {
@@ -432,7 +423,7 @@ fn broken(cluster: &Cluster, children: &Children, violation: &Violation) -> Brok
         },
         at: micros(violation.at),
         node: violation.node.map(|node| node.0),
-        child: violation.child.as_ref().and_then(|id| children.place(cluster.scope(), id)),
+        child: violation.child.as_ref().and_then(|id| children.place(scope, id)),
         detail: violation.detail.clone(),
     }
 }

@@ -3,16 +3,17 @@
 mod asserts;
 mod steps;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use haulout::proto::{Command, InstanceId, Time};
-use haulout::{ChildId, ChildInfo, ChildSpec, Restart};
+use haulout::proto::{Command, InstanceId, ScopeId, Time};
+use haulout::{ChildId, ChildSpec, Restart};
 
 use crate::bounds::Bounds;
 use crate::cluster::{Cluster, NodeState};
-use crate::invariants::{self, Evidence, Snapshot, minimum_moves};
+use crate::converge::Listings;
+use crate::invariants::{self, Snapshot, minimum_moves};
 use crate::journal::Run;
 use crate::network::Link;
 use crate::recording::{Recording, Summary};
@@ -20,8 +21,9 @@ use crate::scenario::{NodePlan, Scenario};
 use crate::tally::Tally;
 use crate::trace::{At, TraceText};
 use crate::verdict::{Verdict, Violation};
+use crate::view::View;
 use crate::wall::Stopwatch;
-use crate::{NodeIdx, children, measures};
+use crate::{NodeIdx, children, measures, words};
 use steps::Steps;
 
 /// How a scenario is run: what costs something and changes nothing.
@@ -77,7 +79,7 @@ pub fn run(scenario: &Scenario, settings: Settings) -> Ran {
             None => Verdict::Passed,
         },
     };
-    let tally = Tally::of(&runner.evidence(), runner.converged_in, began.elapsed());
+    let tally = Tally::of(&runner.cluster, &runner.bounds, runner.converged_in, began.elapsed());
     Ran { scenario: scenario.clone(), verdict, violations, tally, healed: runner.healed, cluster: runner.cluster }
 }
 
@@ -101,7 +103,9 @@ impl Ran {
         let name = |violation: &Violation| {
             let node = violation.node.map(|node| format!(" node={}", self.cluster.name(node))).unwrap_or_default();
             let child = violation.child.as_ref().map(|child| format!(" child={child}")).unwrap_or_default();
-            format!("{} t={}{node}{child}", violation.invariant, At(violation.at))
+            let scope = violation.scope.and_then(|scope| self.cluster.scope_name(scope));
+            let scope = scope.map(|name| format!(" scope={name}")).unwrap_or_default();
+            format!("{} t={}{node}{child}{scope}", violation.invariant, At(violation.at))
         };
         match &self.verdict {
             Verdict::Passed => format!("PASSED {}", self.tally),
@@ -120,7 +124,7 @@ struct Runner<'a> {
     startup: Vec<ChildId>,
     /// The nodes that must converge.
     core: Vec<NodeIdx>,
-    converged: Option<Vec<ChildInfo>>,
+    converged: Option<Listings>,
     converged_in: Option<Duration>,
     healed: Option<Time>,
 }
@@ -223,7 +227,7 @@ impl<'a> Runner<'a> {
         });
     }
 
-    fn converge(&mut self) -> Result<Vec<ChildInfo>, Violation> {
+    fn converge(&mut self) -> Result<Listings, Violation> {
         let core = self.core.clone();
         let from = self.cluster.now();
         self.cluster.converge_core(&core, &self.bounds).map_err(|pending| {
@@ -233,7 +237,7 @@ impl<'a> Runner<'a> {
     }
 
     /// A node joins or leaves a cluster at rest: only what must move moves.
-    fn planned_change(&mut self, children: Vec<ChildInfo>) -> Result<Vec<ChildInfo>, Violation> {
+    fn planned_change(&mut self, children: Listings) -> Result<Listings, Violation> {
         let end = &self.scenario.end;
         let leaver = end.leave.as_ref().and_then(|name| self.cluster.named(name));
         let leaver = leaver.filter(|node| self.core.contains(node) && self.core.len() > 2);
@@ -243,7 +247,7 @@ impl<'a> Runner<'a> {
         if newcomer.is_none() && leaver.is_none() {
             return Ok(children);
         }
-        let before = Snapshot::of(&self.cluster, &self.core, &children);
+        let before = self.snapshots(&children);
         if let Some(name) = newcomer {
             let node = steps::add(&mut self.cluster, self.scenario, &NodePlan::named(name));
             let alone: Vec<NodeIdx> = end.cut_off.iter().filter_map(|name| self.cluster.named(name)).collect();
@@ -258,31 +262,34 @@ impl<'a> Runner<'a> {
                 .run_until(self.scenario.config.leave_timeout * 2, |cluster| cluster.state(node) == NodeState::Down);
         }
         let children = self.converge()?;
-        let after = Snapshot::of(&self.cluster, &self.core, &children);
-        minimum_moves(&before, &after)?;
+        for ((scope, before), after) in before.iter().zip(self.snapshots(&children).values()) {
+            let within = words::in_scope(&self.cluster, *scope);
+            minimum_moves(before, after).map_err(|violation| violation.within(*scope, &within))?;
+        }
         Ok(children)
+    }
+
+    /// What every scope looks like now that it has converged.
+    fn snapshots(&self, children: &Listings) -> BTreeMap<ScopeId, Snapshot> {
+        let of = |view: View<'_>| {
+            let core = self.cluster.taking_part(&self.core, view.scope);
+            (view.scope, Snapshot::of(&view, &core, &children[&view.scope]))
+        };
+        View::all(&self.cluster).map(of).collect()
     }
 
     /// Every invariant, and what the scenario expects beside them.
     fn judge(&self) -> Vec<Violation> {
-        let evidence = self.evidence();
-        let broken = invariants::ALL.iter().filter_map(|invariant| (invariant.check)(&evidence).err());
-        broken.chain(self.expectations()).collect()
-    }
-
-    fn evidence(&self) -> Evidence<'_> {
-        Evidence {
-            cluster: &self.cluster,
-            bounds: &self.bounds,
-            startup: &self.startup,
-            core: &self.core,
-            converged: self.converged.as_deref(),
-        }
+        let Runner { cluster, bounds, startup, core, converged, .. } = self;
+        let mut broken = invariants::broken(cluster, bounds, startup, core, converged.as_ref());
+        broken.extend(self.expectations());
+        broken
     }
 
     fn expectations(&self) -> Option<Violation> {
         let expect = &self.scenario.expect;
-        let children = self.converged.as_deref().unwrap_or_default();
+        let listing = self.converged.as_ref().and_then(|listings| listings.get(&self.cluster.scope()));
+        let children = listing.map(Vec::as_slice).unwrap_or_default();
         let ids: BTreeSet<String> = children.iter().map(|child| child.id.to_string()).collect();
         let (duplicate, orphan) = (duplicate_time(&self.cluster), orphan_time(&self.cluster));
         let longer = |limit: Option<Duration>, is: Duration| limit.is_some_and(|limit| is > limit);

@@ -215,7 +215,8 @@ impl Course {
             let id = format!("single-{number}");
             self.start(&id, NodeIdx(number % case.nodes));
             let ids = [child_id(&id)];
-            let known = |cluster: &Cluster| runs_elsewhere(cluster, &ids, None) && cluster.roots_agree(&all).is_ok();
+            let agree = |cluster: &Cluster| cluster.roots_agree(&all, cluster.scope()).is_ok();
+            let known = |cluster: &Cluster| runs_elsewhere(cluster, &ids, None) && agree(cluster);
             longest = longest.max(self.until(known)?);
         }
         self.sample[KNOWN] = Some(longest.as_secs_f64());

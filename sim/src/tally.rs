@@ -7,9 +7,11 @@ use std::time::Duration;
 use haulout::proto::Time;
 
 use crate::NodeIdx;
+use crate::bounds::Bounds;
+use crate::cluster::Cluster;
 use crate::figures::{Spread, short};
 use crate::history::{Fault, FaultKind, History, LifeEnd};
-use crate::invariants::{Evidence, excuses};
+use crate::invariants::excuses;
 use crate::measures::{duplicates, orphans};
 use crate::trace::Digest;
 
@@ -150,8 +152,7 @@ fn struck(history: &History) -> BTreeMap<&'static str, u64> {
 }
 
 impl Tally {
-    pub(crate) fn of(evidence: &Evidence<'_>, converged_in: Option<Duration>, wall: Duration) -> Self {
-        let cluster = evidence.cluster;
+    pub(crate) fn of(cluster: &Cluster, bounds: &Bounds, converged_in: Option<Duration>, wall: Duration) -> Self {
         let (now, journal, history) = (cluster.now(), cluster.journal(), cluster.history());
         let traffic = cluster.traffic();
         let lives = history.lives.iter();
@@ -160,7 +161,7 @@ impl Tally {
         coverage.0.extend(struck(history));
         let is_years_off = |node: &NodeIdx| cluster.wall_offset_ms(*node).unsigned_abs() >= YEAR_MS;
         coverage.0.insert("clocks_years_off", cluster.nodes().filter(is_years_off).count() as u64);
-        let excuses = excuses(evidence);
+        let excuses = excuses(cluster, bounds);
         coverage.0.insert("overlaps_declared_down", excuses.declared_down as u64);
         coverage.0.insert("overlaps_unconfirmed", excuses.unconfirmed as u64);
         coverage.0.insert("overlaps_of_strangers", excuses.strangers as u64);

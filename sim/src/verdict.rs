@@ -3,7 +3,7 @@
 use std::fmt;
 
 use haulout::ChildId;
-use haulout::proto::Time;
+use haulout::proto::{ScopeId, Time};
 
 use crate::NodeIdx;
 
@@ -29,6 +29,8 @@ pub struct Violation {
     pub node: Option<NodeIdx>,
     /// To which child, if to one.
     pub child: Option<ChildId>,
+    /// In which scope, if it was judged by one.
+    pub scope: Option<ScopeId>,
     /// In words.
     pub detail: String,
 }
@@ -36,7 +38,8 @@ pub struct Violation {
 impl Violation {
     /// Something bad that happened.
     pub fn safety(invariant: &'static str, at: Time, detail: impl Into<String>) -> Self {
-        Violation { invariant, class: Class::Safety, at, node: None, child: None, detail: detail.into() }
+        let detail = detail.into();
+        Violation { invariant, class: Class::Safety, at, node: None, child: None, scope: None, detail }
     }
 
     /// Something good that has not happened.
@@ -54,6 +57,12 @@ impl Violation {
     #[must_use]
     pub fn of(self, child: &ChildId) -> Self {
         Violation { child: Some(child.clone()), ..self }
+    }
+
+    /// In which scope, and what to add in words.
+    #[must_use]
+    pub fn within(self, scope: ScopeId, words: &str) -> Self {
+        Violation { scope: Some(scope), detail: self.detail + words, ..self }
     }
 }
 

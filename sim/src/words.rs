@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use haulout::proto::{Command, Reply, Time};
+use haulout::proto::{Command, Reply, ScopeId, Time};
 use haulout::{ChildId, Event, Outcome, Spec};
 
 use crate::NodeIdx;
@@ -143,6 +143,20 @@ pub(crate) fn child_called(command: &Command) -> Option<&ChildId> {
             None
         }
     }
+}
+
+/// A child, and the scope that it is in where that does not go without saying.
+pub(crate) fn child_in(cluster: &Cluster, scope: ScopeId, id: &ChildId) -> String {
+    match cluster.scope_name(scope) {
+        _ if scope == cluster.scope() => id.to_string(),
+        Some(name) => format!("{id} in {name}"),
+        None => format!("{id} in {scope:?}"),
+    }
+}
+
+/// " in the scope second", where that does not go without saying.
+pub(crate) fn in_scope(cluster: &Cluster, scope: ScopeId) -> String {
+    cluster.scope_name(scope).map_or_else(String::new, |name| format!(" in the scope {name}"))
 }
 
 /// What a call asks a node for, as "was asked to …" goes on.

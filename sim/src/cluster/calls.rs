@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use haulout::proto::{Command, Reply, RequestId, ScopeSetup};
+use haulout::proto::{Command, Reply, RequestId, ScopeId, ScopeSetup};
 use haulout::{ChildId, ChildInfo, ChildSpec, Kind, Location, Unavailable, Which};
 
 use super::{Cluster, Input};
@@ -119,7 +119,12 @@ impl Cluster {
     /// The listing of a node if it gives one at once: a node that has not settled makes its users wait. A look is no
     /// call of a user: it leaves nothing in the history and in the trace.
     pub fn listing(&mut self, node: NodeIdx) -> Option<Vec<ChildInfo>> {
-        let (scope, which) = (self.scope(), Which::Global);
+        self.listing_in(node, self.scope())
+    }
+
+    /// As [`listing`](Self::listing), of any scope.
+    pub fn listing_in(&mut self, node: NodeIdx, scope: ScopeId) -> Option<Vec<ChildInfo>> {
+        let which = Which::Global;
         let boot = self.slots[node.0].process.as_ref()?.boot;
         self.feed(node, boot, Input::Command(LOOK, Box::new(Command::WhichChildren { scope, which })));
         match self.seen.take() {
@@ -174,20 +179,17 @@ impl Cluster {
     /// Joins a further scope.
     pub fn join_scope(&mut self, node: NodeIdx, name: &str, kinds: &[&str], children: Vec<ChildSpec>) -> Request {
         let kinds = kinds.iter().map(|kind| Kind::new(kind).expect("a kind")).collect();
-        self.send(node, Command::JoinScope(ScopeSetup { kinds, children, ..setup(name) }))
-    }
-
-    pub(super) fn join_own_scope(&mut self, node: NodeIdx) {
-        let options = &self.slots[node.0].options;
-        let kinds = options.kinds.iter().map(|kind| Kind::new(kind).expect("a kind")).collect();
-        let setup = ScopeSetup {
-            kinds,
-            weight: options.weight,
-            labels: options.labels.clone().into_iter().collect(),
-            children: options.children.clone(),
-            ..setup(&self.options.scope)
-        };
-        let _ = self.send(node, Command::JoinScope(setup));
+        self.send(
+            node,
+            Command::JoinScope(ScopeSetup {
+                name: name.into(),
+                kinds,
+                weight: 100,
+                labels: Vec::new(),
+                version: "1".into(),
+                children,
+            }),
+        )
     }
 
     pub(super) fn answered(&mut self, node: NodeIdx, request: RequestId, reply: Reply) {
@@ -199,18 +201,6 @@ impl Cluster {
         assert!(call.node == node, "{name} answered {request:?}, which was asked elsewhere");
         assert!(call.answer.is_none(), "{name} answered {:?} twice: {:?}, {reply:?}", call.command, call.answer);
         call.answer = Some((now, reply));
-    }
-}
-
-/// A scope in which this node runs nothing.
-fn setup(name: &str) -> ScopeSetup {
-    ScopeSetup {
-        name: name.into(),
-        kinds: Vec::new(),
-        weight: 100,
-        labels: Vec::new(),
-        version: "1".into(),
-        children: Vec::new(),
     }
 }
 

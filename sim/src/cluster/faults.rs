@@ -66,7 +66,7 @@ impl Held {
 }
 
 impl Cluster {
-    /// Adds a node and starts it; it joins the scope.
+    /// Adds a node and starts it; it joins its scopes.
     ///
     /// # Panics
     /// If its configuration can't be used.
@@ -85,6 +85,7 @@ impl Cluster {
             weight: 100,
             children: Vec::new(),
             joins: true,
+            scopes: self.options.scopes.clone(),
             config: Config {
                 seeds: (0..self.options.seed_nodes).map(|seed| address(NodeIdx(seed)).to_string()).collect(),
                 security: self.options.security(),
@@ -197,7 +198,7 @@ impl Cluster {
         self.trace.show(self.now, node, "born", &instance);
         self.drain(node);
         if joins {
-            self.join_own_scope(node);
+            self.join_own_scopes(node);
         }
     }
 
@@ -219,10 +220,12 @@ impl Cluster {
 
     fn end_process(&mut self, node: NodeIdx, state: NodeState, how: LifeEnd) {
         let now = self.now;
-        let scope = self.scope();
+        let scopes = self.scopes();
         let slot = &mut self.slots[node.0];
         // What it told last is what it is remembered by.
-        slot.members(scope);
+        for scope in scopes {
+            slot.members(scope);
+        }
         let Some(process) = slot.process.take() else { return };
         slot.state = state;
         self.trace.show(now, node, "ended", &how);

@@ -24,6 +24,8 @@ pub struct Options {
     pub config: Config,
     /// The scope that every node joins.
     pub scope: String,
+    /// The scopes that nodes join beside it. Default: none.
+    pub scopes: Vec<String>,
     /// The kinds that every node can run.
     pub kinds: Vec<String>,
     /// So many of the first nodes are everybody's seeds. Default: 2.
@@ -77,6 +79,7 @@ impl Default for Options {
             seed: 0,
             config: Config::default(),
             scope: "scope".into(),
+            scopes: Vec::new(),
             kinds: vec!["kind".into()],
             seed_nodes: 2,
             link: Link::default(),
@@ -124,8 +127,10 @@ pub struct NodeOptions {
     pub weight: u16,
     /// Its start-up children.
     pub children: Vec<ChildSpec>,
-    /// Whether it joins the scope by itself as soon as it starts.
+    /// Whether it joins scopes by itself as soon as it starts.
     pub joins: bool,
+    /// Those that it joins beside the one that all join, with the same kinds, labels, weight and start-up children.
+    pub scopes: Vec<String>,
     /// Its configuration.
     pub config: Config,
     /// Its instance at every start, to see why that is wrong. Default (`None`): a new one each time.

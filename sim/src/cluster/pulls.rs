@@ -1,20 +1,20 @@
 //! Which pulls were completed, as far as the network and the counters of the nodes show it. A node that has pulled
 //! another one's state knows what that one knew when it took its snapshot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use haulout::proto::packet::Codec;
 use haulout::proto::wire::{Exchange, Message, ScopeMessage};
-use haulout::proto::{InstanceId, Time};
+use haulout::proto::{InstanceId, ScopeId, Time};
 
 use super::Cluster;
 use crate::NodeIdx;
 use crate::history::Pull;
 use crate::streams::End;
 
-/// When each node was last asked for its state by each other one, and in which life. Its snapshot was taken then or
-/// later.
-pub(super) type Asked = BTreeMap<(NodeIdx, NodeIdx), (InstanceId, Time)>;
+/// When each node was last asked for its state of a scope by each other one, and in which life. Its snapshot was taken then
+/// or later.
+pub(super) type Asked = BTreeMap<(NodeIdx, NodeIdx, ScopeId), (InstanceId, Time)>;
 
 /// Larger frames carry records. A question that is passed over makes only for an older one, so that less is known.
 const QUESTION_BYTES_MAX: usize = 4 * 1024;
@@ -25,8 +25,9 @@ impl Cluster {
         if !self.options.contacts || frame.len() > QUESTION_BYTES_MAX {
             return;
         }
-        if let Some(instance) = self.instance(of).filter(|_| asks(&self.observer, frame)) {
-            self.asked.insert((of, by), (instance, self.now));
+        let Some(instance) = self.instance(of) else { return };
+        for scope in scopes_with(&self.observer, frame, |step| matches!(step, Exchange::Pull { .. })) {
+            self.asked.insert((of, by, scope), (instance, self.now));
         }
     }
 
@@ -35,25 +36,31 @@ impl Cluster {
         self.slots[node.0].process.as_ref().map_or(0, |process| process.node.stats().pulls_completed)
     }
 
-    /// A frame of this sender has completed a pull.
-    pub(super) fn note_pull(&mut self, sender: End, to: NodeIdx) {
-        let Some(&(from, knew)) = self.asked.get(&(sender.node, to)) else { return };
-        if let Some(to) = self.instance(to) {
-            self.history.pulls.push(Pull { from, knew, to, at: self.now });
+    /// This frame of this sender has completed a pull.
+    pub(super) fn note_pull(&mut self, sender: End, to: NodeIdx, frame: &[u8]) {
+        let Some(instance) = self.instance(to).filter(|_| self.options.contacts) else { return };
+        for scope in scopes_with(&self.observer, frame, |step| matches!(step, Exchange::Spans { last: true, .. })) {
+            if let Some(&(from, knew)) = self.asked.get(&(sender.node, to, scope)) {
+                self.history.pulls.push(Pull { scope, from, knew, to: instance, at: self.now });
+            }
         }
     }
 }
 
-fn asks(codec: &Codec, frame: &[u8]) -> bool {
+/// The scopes in which a frame has such a step of an exchange.
+fn scopes_with(codec: &Codec, frame: &[u8], is_wanted: impl Fn(&Exchange) -> bool) -> BTreeSet<ScopeId> {
     let mut opened = Vec::new();
     let mut rest = codec.peek(frame, &mut opened).map_or(&[][..], |packet| packet.messages);
+    let (mut scopes, mut scope) = (BTreeSet::new(), None);
     while let Ok((message, after)) = postcard::take_from_bytes(rest) {
-        if matches!(message, Message::Scoped(ScopeMessage::Exchange(Exchange::Pull { .. }))) {
-            return true;
+        match &message {
+            Message::Scope(named) => scope = Some(*named),
+            Message::Scoped(ScopeMessage::Exchange(step)) if is_wanted(step) => scopes.extend(scope),
+            _ => {}
         }
         rest = after;
     }
-    false
+    scopes
 }
 
 #[cfg(test)]

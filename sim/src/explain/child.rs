@@ -13,22 +13,36 @@ use crate::cluster::Cluster;
 use crate::figures::short;
 use crate::history::Call;
 use crate::journal::{Ending, Overlap, Run};
-use crate::recording::{absences, signal};
+use crate::recording::{Absence, absences, signal};
 use crate::verdict::Violation;
+use crate::view::View;
 use crate::words::{self, clock, lasting};
 
 /// An answer that takes longer is told where it comes, besides where it was asked for.
 const LATE: std::time::Duration = std::time::Duration::from_millis(20);
 
-/// The story of one child in the cluster's scope, in plain sentences.
+/// The story of one child in plain sentences: one after the other, if children of several scopes have this id.
 pub fn child(cluster: &Cluster, id: &ChildId, violations: &[Violation]) -> String {
-    let mut text = format!("The story of {id} (seed {})\n\n", cluster.options().seed);
-    let runs: Vec<&Run> = cluster.journal().of(id).filter(|run| run.scope == cluster.scope()).collect();
-    let calls: Vec<&Call> = cluster.history().calls.iter().filter(|call| is_about(call, id)).collect();
-    if runs.is_empty() && calls.is_empty() {
-        let _ = writeln!(text, "Nobody ever asked for it, and it never ran.");
-        return text;
+    let stories: Vec<String> = View::all(cluster).filter_map(|view| story_of(&view, id, violations)).collect();
+    match stories.is_empty() {
+        true => format!("{}Nobody ever asked for it, and it never ran.\n", title(cluster, &id.to_string())),
+        false => stories.join("\n"),
     }
+}
+
+fn title(cluster: &Cluster, child: &str) -> String {
+    format!("The story of {child} (seed {})\n\n", cluster.options().seed)
+}
+
+/// The story of one child in one scope; `None` if nobody ever asked for it there, and it never ran.
+fn story_of(view: &View<'_>, id: &ChildId, violations: &[Violation]) -> Option<String> {
+    let (cluster, scope) = (view.cluster, view.scope);
+    let runs: Vec<&Run> = view.journal.of(id).collect();
+    let calls: Vec<&Call> = view.history.calls.iter().filter(|call| is_about(call, id)).collect();
+    if runs.is_empty() && calls.is_empty() {
+        return None;
+    }
+    let mut text = title(cluster, &words::child_in(cluster, scope, id));
     let nodes: BTreeSet<NodeIdx> = runs.iter().map(|run| run.node).chain(calls.iter().map(|call| call.node)).collect();
     let nodes: Vec<NodeIdx> = nodes.into_iter().collect();
     let names: Vec<&str> = nodes.iter().map(|&node| cluster.name(node)).collect();
@@ -40,26 +54,31 @@ pub fn child(cluster: &Cluster, id: &ChildId, violations: &[Violation]) -> Strin
         Story::between(times.first().copied().unwrap_or(Time::ZERO), times.last().copied().unwrap_or(Time::ZERO));
     story.tell_lives(cluster, &nodes);
     story.tell_faults(cluster, &nodes);
-    tell_members(&mut story, cluster, &nodes);
+    tell_members(&mut story, view, &nodes);
     calls.iter().for_each(|call| tell_call(&mut story, cluster, call));
-    runs.iter().for_each(|run| tell_run(&mut story, cluster, run));
-    tell_events(&mut story, cluster, id);
-    tell_absences(&mut story, cluster, id);
-    for overlap in cluster.journal().overlaps().iter().filter(|it| it.id == *id && it.scope == cluster.scope()) {
-        tell_overlap(&mut story, cluster, overlap);
+    runs.iter().for_each(|run| tell_run(&mut story, view, run));
+    tell_events(&mut story, view, id);
+    let absences: Vec<Absence> = absences(cluster).into_iter().filter(|it| it.id == *id && it.scope == scope).collect();
+    absences.iter().for_each(|absence| tell_absence(&mut story, absence));
+    for overlap in view.journal.overlaps().iter().filter(|it| it.id == *id) {
+        tell_overlap(&mut story, view, overlap);
     }
-    for violation in violations.iter().filter(|violation| violation.child.as_ref().is_none_or(|child| child == id)) {
+    let concerns = |violation: &&Violation| {
+        violation.child.as_ref().is_none_or(|child| child == id) && violation.scope.is_none_or(|of| of == scope)
+    };
+    for violation in violations.iter().filter(concerns) {
         let Violation { invariant, class, detail, .. } = violation;
         story.tell(violation.at, format!("BROKEN: {invariant} ({class:?}): {detail}"));
     }
     story.write(&mut text);
-    let _ = writeln!(text, "\n{}", ending(cluster, id, &runs, &calls));
+    let is_absent = absences.iter().any(|absence| absence.to.is_none());
+    let _ = writeln!(text, "\n{}", ending(view, is_absent, &runs, &calls));
     if let Some(kind) = kind(&runs, &calls) {
-        let able = able(cluster, kind.as_str());
+        let able = able(view, kind.as_str());
         let able: Vec<&str> = able.iter().map(|&node| cluster.name(node)).collect();
         let _ = writeln!(text, "Of the members then, its kind ({kind}) could run on {}.", words::list(&able));
     }
-    text
+    Some(text)
 }
 
 /// The kind that it was asked for with last, or ran as last.
@@ -72,13 +91,13 @@ fn kind<'a>(runs: &[&'a Run], calls: &[&'a Call]) -> Option<&'a Kind> {
 }
 
 /// The nodes that are up and say of themselves that they run this kind.
-fn able(cluster: &Cluster, kind: &str) -> Vec<NodeIdx> {
+fn able(view: &View<'_>, kind: &str) -> Vec<NodeIdx> {
     let runs_it = |node: &NodeIdx| {
-        let name = cluster.name(*node);
-        let mut own = cluster.members(*node).iter().filter(|member| *member.name == *name);
+        let name = view.cluster.name(*node);
+        let mut own = view.members(*node).iter().filter(|member| *member.name == *name);
         own.any(|member| member.kinds.iter().any(|other| other.as_str() == kind))
     };
-    cluster.up().into_iter().filter(runs_it).collect()
+    view.cluster.up().into_iter().filter(runs_it).collect()
 }
 
 fn is_about(call: &Call, id: &ChildId) -> bool {
@@ -102,7 +121,8 @@ fn tell_call(story: &mut Story, cluster: &Cluster, call: &Call) {
     }
 }
 
-fn tell_run(story: &mut Story, cluster: &Cluster, run: &Run) {
+fn tell_run(story: &mut Story, view: &View<'_>, run: &Run) {
+    let cluster = view.cluster;
     let name = words::life_named(cluster, run.node, run.instance);
     let epoch = run.epoch;
     let up = match (run.started, run.ended) {
@@ -110,7 +130,7 @@ fn tell_run(story: &mut Story, cluster: &Cluster, run: &Run) {
         (None, Some(_)) => "; it never came up".into(),
         (None, None) => "; its init has not returned yet".into(),
     };
-    let unknown = not_counted(cluster, run.node, run.began);
+    let unknown = not_counted(view, run.node, run.began);
     let unknown = match unknown.is_empty() {
         true => String::new(),
         false => {
@@ -133,55 +153,51 @@ fn tell_run(story: &mut Story, cluster: &Cluster, run: &Run) {
 }
 
 /// What nodes told about the child beyond its runs, and what happened to them that decides where it may run.
-fn tell_events(story: &mut Story, cluster: &Cluster, id: &ChildId) {
-    for node in cluster.nodes() {
-        for (at, scope, event) in cluster.events(node) {
+fn tell_events(story: &mut Story, view: &View<'_>, id: &ChildId) {
+    for node in view.cluster.nodes() {
+        for (_, at, event) in view.events(node) {
             let from_journal = matches!(event, Event::ChildStarted { .. } | Event::ChildExited { .. });
-            if *scope != cluster.scope() || from_journal {
-                continue;
-            }
-            let (_, about, told) = words::event(cluster, event);
-            if about.as_ref() == Some(id) {
-                story.tell(*at, format!("{} {told}.", cluster.name(node)));
+            let (_, about, told) = words::event(view.cluster, event);
+            if about.as_ref() == Some(id) && !from_journal {
+                story.tell(at, format!("{} {told}.", view.cluster.name(node)));
             }
         }
     }
 }
 
 /// Whom the nodes concerned took for members, and when they settled or changed their identity.
-fn tell_members(story: &mut Story, cluster: &Cluster, nodes: &[NodeIdx]) {
+fn tell_members(story: &mut Story, view: &View<'_>, nodes: &[NodeIdx]) {
+    let cluster = view.cluster;
     for &node in nodes {
-        for (at, scope, event) in cluster.events(node) {
+        for (_, at, event) in view.events(node) {
             let matters = match event {
                 Event::Settled | Event::Rejoined | Event::AddressConflict | Event::NameConflict { .. } => true,
                 event => subject(cluster, event).is_some_and(|(other, _)| other != node && nodes.contains(&other)),
             };
-            if matters && *scope == cluster.scope() {
-                story.context(*at, format!("{} {}.", cluster.name(node), words::event(cluster, event).2));
+            if matters {
+                story.context(at, format!("{} {}.", cluster.name(node), words::event(cluster, event).2));
             }
         }
     }
 }
 
-fn tell_absences(story: &mut Story, cluster: &Cluster, id: &ChildId) {
-    for absence in absences(cluster).iter().filter(|it| it.id == *id && it.scope == cluster.scope()) {
-        let lasting = lasting(absence.from, absence.to);
-        let until = absence.to.map(|to| format!(" (until {})", clock(to))).unwrap_or_default();
-        story.tell(absence.from, format!("… {lasting}{until} it was desired, but ran nowhere."));
-    }
+fn tell_absence(story: &mut Story, absence: &Absence) {
+    let lasting = lasting(absence.from, absence.to);
+    let until = absence.to.map(|to| format!(" (until {})", clock(to))).unwrap_or_default();
+    story.tell(absence.from, format!("… {lasting}{until} it was desired, but ran nowhere."));
 }
 
-fn tell_overlap(story: &mut Story, cluster: &Cluster, overlap: &Overlap) {
+fn tell_overlap(story: &mut Story, view: &View<'_>, overlap: &Overlap) {
     let [earlier, later] = [overlap.earlier, overlap.later];
-    let [first, second] = [earlier, later].map(|node| cluster.name(node));
+    let [first, second] = [earlier, later].map(|node| view.cluster.name(node));
     let until = overlap.to.map(|to| format!(" until {}", clock(to))).unwrap_or_default();
     let lasting = lasting(overlap.from, overlap.to);
     story.tell(
         overlap.from,
         format!(
             "DUPLICATE: {first} and {second} both ran it from here{until}, {lasting}. {}; {}.",
-            opinion(cluster, later, earlier, overlap.from),
-            opinion(cluster, earlier, later, overlap.from)
+            opinion(view, later, earlier, overlap.from),
+            opinion(view, earlier, later, overlap.from)
         ),
     );
     if let Some(to) = overlap.to {
@@ -190,9 +206,9 @@ fn tell_overlap(story: &mut Story, cluster: &Cluster, overlap: &Overlap) {
 }
 
 /// What one node believed of another, in words.
-fn opinion(cluster: &Cluster, viewer: NodeIdx, of: NodeIdx, at: Time) -> String {
-    let [viewer_name, of_name] = [viewer, of].map(|node| cluster.name(node));
-    match belief(cluster, viewer, of, at) {
+fn opinion(view: &View<'_>, viewer: NodeIdx, of: NodeIdx, at: Time) -> String {
+    let [viewer_name, of_name] = [viewer, of].map(|node| view.cluster.name(node));
+    match belief(view, viewer, of, at) {
         _ if viewer == of => format!("both are on {viewer_name}"),
         Belief::Up(since) => format!("{viewer_name} counted {of_name} among the members, since {}", clock(since)),
         Belief::Down(since) => format!("{viewer_name} had declared {of_name} down at {}", clock(since)),
@@ -200,8 +216,9 @@ fn opinion(cluster: &Cluster, viewer: NodeIdx, of: NodeIdx, at: Time) -> String 
     }
 }
 
-/// Where it runs in the end, or why not.
-fn ending(cluster: &Cluster, id: &ChildId, runs: &[&Run], calls: &[&Call]) -> String {
+/// Where it runs in the end, or why not; it may be wanted and run nowhere.
+fn ending(view: &View<'_>, is_absent: bool, runs: &[&Run], calls: &[&Call]) -> String {
+    let cluster = view.cluster;
     let now = clock(cluster.now());
     let alive: Vec<String> = runs
         .iter()
@@ -219,11 +236,10 @@ fn ending(cluster: &Cluster, id: &ChildId, runs: &[&Run], calls: &[&Call]) -> St
         let agreed = matches!(call.answer, Some((_, Reply::Terminated(Ok(())))));
         agreed && matches!(call.command, Command::Terminate { .. })
     });
-    let absent = absences(cluster).into_iter().any(|it| it.id == *id && it.to.is_none());
-    let unable = kind(runs, calls).filter(|kind| able(cluster, kind.as_str()).is_empty());
+    let unable = kind(runs, calls).filter(|kind| able(view, kind.as_str()).is_empty());
     let why = match (last, terminated) {
-        _ if absent && unable.is_some() => "no member runs its kind".into(),
-        _ if absent => {
+        _ if is_absent && unable.is_some() => "no member runs its kind".into(),
+        _ if is_absent => {
             let last = last.map(|run| format!("; its last run, on {}, ended", cluster.name(run.node)));
             format!("though its users asked for it and nobody terminated it{}", last.unwrap_or_default())
         }

@@ -12,6 +12,7 @@ use super::beliefs::subject;
 use crate::NodeIdx;
 use crate::cluster::Cluster;
 use crate::figures::short;
+use crate::history::scope_of;
 use crate::journal::{Ending, Run};
 use crate::words;
 
@@ -44,7 +45,7 @@ pub fn node(cluster: &Cluster, node: NodeIdx) -> String {
 
 /// What it told, but for what its runs and their overlaps say.
 fn tell_own_events(story: &mut Story, cluster: &Cluster, node: NodeIdx) {
-    for (at, _, event) in cluster.events(node) {
+    for (at, scope, event) in cluster.events(node) {
         let told_by_runs = matches!(
             event,
             Event::ChildStarted { .. }
@@ -53,7 +54,8 @@ fn tell_own_events(story: &mut Story, cluster: &Cluster, node: NodeIdx) {
                 | Event::DuplicateResolved { .. }
         );
         if !told_by_runs {
-            story.tell(*at, format!("It {}.", words::event(cluster, event).2));
+            let scope = words::in_scope(cluster, *scope);
+            story.tell(*at, format!("It {}{scope}.", words::event(cluster, event).2));
         }
     }
 }
@@ -61,9 +63,10 @@ fn tell_own_events(story: &mut Story, cluster: &Cluster, node: NodeIdx) {
 /// Who saw it come and go.
 fn tell_opinions(story: &mut Story, cluster: &Cluster, node: NodeIdx) {
     for viewer in cluster.nodes().filter(|viewer| *viewer != node) {
-        for (at, _, event) in cluster.events(viewer) {
+        for (at, scope, event) in cluster.events(viewer) {
             if subject(cluster, event).is_some_and(|(about, _)| about == node) {
-                story.tell(*at, format!("{} {}.", cluster.name(viewer), words::event(cluster, event).2));
+                let (name, scope) = (cluster.name(viewer), words::in_scope(cluster, *scope));
+                story.tell(*at, format!("{name} {}{scope}.", words::event(cluster, event).2));
             }
         }
     }
@@ -78,7 +81,10 @@ fn tell_calls(story: &mut Story, cluster: &Cluster, node: NodeIdx) {
         };
         // The checks look at the listing again and again.
         if !matches!(call.command, Command::WhichChildren { .. }) {
-            story.tell(call.called, format!("It was asked to {} and {answer}.", words::command(&call.command)));
+            let asked = words::command(&call.command);
+            let about = scope_of(&call.command).filter(|_| !matches!(call.command, Command::JoinScope(_)));
+            let scope = about.map(|scope| words::in_scope(cluster, scope)).unwrap_or_default();
+            story.tell(call.called, format!("It was asked to {asked}{scope} and {answer}."));
         }
     }
 }
@@ -116,7 +122,8 @@ fn tell_runs(story: &mut Story, cluster: &Cluster, node: NodeIdx) {
     changes.sort_by_key(|change| (change.did, change.at));
     let together = |a: &Change<'_>, b: &Change<'_>| a.did == b.did && b.at.since(a.at) <= TOGETHER;
     for group in changes.chunk_by(together) {
-        let ids: BTreeSet<String> = group.iter().map(|change| change.run.id.to_string()).collect();
+        let ids: BTreeSet<String> =
+            group.iter().map(|change| words::child_in(cluster, change.run.scope, &change.run.id)).collect();
         let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
         let did = match group[0].did {
             Did::Began => "began to run",
@@ -135,7 +142,8 @@ fn tell_duplicates(story: &mut Story, cluster: &Cluster, node: NodeIdx) {
     let mut overlaps = cluster.journal().overlaps();
     overlaps.retain(|overlap| overlap.earlier == node || overlap.later == node);
     for group in overlaps.chunk_by(|a, b| b.from.since(a.from) <= TOGETHER) {
-        let ids: BTreeSet<String> = group.iter().map(|overlap| overlap.id.to_string()).collect();
+        let ids = group.iter().map(|overlap| words::child_in(cluster, overlap.scope, &overlap.id));
+        let ids: BTreeSet<String> = ids.collect();
         let elsewhere: BTreeSet<NodeIdx> =
             group.iter().map(|it| if it.earlier == node { it.later } else { it.earlier }).collect();
         let elsewhere: Vec<NodeIdx> = elsewhere.into_iter().collect();

@@ -4,7 +4,7 @@ use haulout::{ChildId, ChildSpec};
 
 use super::*;
 use crate::Options;
-use crate::verdict::{Class, Violation};
+use crate::verdict::Violation;
 
 /// Goal: the story of a child that was on both sides of a cut says so. Method: cut its runner off until the others
 /// have started it too, then mend.
@@ -23,9 +23,7 @@ fn the_story_of_a_child_tells_calls_runs_cuts_beliefs_and_duplicates_in_order() 
 
     let id = ChildId::new("x").expect("an id");
     let at = cluster.journal().overlaps()[0].from;
-    let detail = "it ran twice".into();
-    let broken =
-        Violation { invariant: "no-overlap", class: Class::Safety, at, node: None, child: Some(id.clone()), detail };
+    let broken = Violation::safety("no-overlap", at, "it ran twice").of(&id);
     let story = child(&cluster, &id, &[broken]);
     let mut rest = &story[..];
     for expected in [

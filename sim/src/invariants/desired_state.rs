@@ -120,31 +120,33 @@ impl<'a> AtEnd<'a> {
 }
 
 pub(super) fn no_start_lost(evidence: &Evidence<'_>) -> Result<(), Violation> {
-    AtEnd::of(evidence).map_or(Ok(()), |end| acknowledged_starts_stand(&Facts::of(evidence), &end))
+    AtEnd::of(evidence)
+        .map_or(Ok(()), |end| acknowledged_starts_stand(&Facts::of(evidence.view, evidence.bounds), &end))
 }
 
 pub(super) fn no_resurrection(evidence: &Evidence<'_>) -> Result<(), Violation> {
-    AtEnd::of(evidence).map_or(Ok(()), |end| terminated_children_are_gone(&Facts::of(evidence), &end))
+    AtEnd::of(evidence)
+        .map_or(Ok(()), |end| terminated_children_are_gone(&Facts::of(evidence.view, evidence.bounds), &end))
 }
 
 pub(super) fn terminated_stays_terminated(evidence: &Evidence<'_>) -> Result<(), Violation> {
-    no_run_of_a_terminated_life(&Facts::of(evidence))
+    no_run_of_a_terminated_life(&Facts::of(evidence.view, evidence.bounds))
 }
 
 pub(super) fn whoever_takes_over_asks_anew(evidence: &Evidence<'_>) -> Result<(), Violation> {
-    takers_ask_anew(&Facts::of(evidence))
+    takers_ask_anew(&Facts::of(evidence.view, evidence.bounds))
 }
 
 pub(super) fn newcomers_know_what_is_there(evidence: &Evidence<'_>) -> Result<(), Violation> {
-    newcomers_know(&Facts::of(evidence))
+    newcomers_know(&Facts::of(evidence.view, evidence.bounds))
 }
 
 pub(super) fn read_your_writes(evidence: &Evidence<'_>) -> Result<(), Violation> {
-    answers_follow_from_earlier_ones(&Facts::of(evidence))
+    answers_follow_from_earlier_ones(&Facts::of(evidence.view, evidence.bounds))
 }
 
 pub(super) fn runs_are_asked_for(evidence: &Evidence<'_>) -> Result<(), Violation> {
-    specs_were_asked_for(evidence.cluster.history(), evidence.cluster.journal().runs())
+    specs_were_asked_for(&evidence.view.history, evidence.view.journal.runs())
 }
 
 /// An acknowledged start stands unless a call crossed it or came later, its knowers crashed, it lost to a concurrent

@@ -7,13 +7,13 @@ use std::time::Duration;
 use haulout::proto::{Epoch, InstanceId, Time};
 use haulout::{ChildId, Event, SilentMember};
 
-use super::Evidence;
 use crate::NodeIdx;
 use crate::bounds::Bounds;
 use crate::cluster::Cluster;
 use crate::history::{CONFLICT_PAUSE, FaultKind, History, Life, LifeEnd};
 use crate::journal::Journal;
 use crate::network::Class;
+use crate::view::View;
 
 /// Loss from which on a member may fail to answer within `confirm_timeout`, retries and detours included.
 const LOSS_THAT_EXCUSES: f64 = 0.1;
@@ -53,17 +53,14 @@ pub(crate) struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
-    pub(super) fn of(evidence: &Evidence<'a>) -> Self {
-        let cluster = evidence.cluster;
-        let told = cluster.nodes().flat_map(|node| {
-            cluster
-                .events(node)
-                .iter()
-                .enumerate()
-                .filter(|(_, (_, scope, _))| *scope == cluster.scope())
-                .map(move |(before, (at, _, event))| (node, before, *at, event))
-        });
-        let facts = Facts::new(cluster.journal(), cluster.history(), told, evidence.bounds, cluster.now());
+    pub(super) fn of(view: &'a View<'a>, bounds: &'a Bounds) -> Self {
+        let cluster = view.cluster;
+        let told = cluster
+            .nodes()
+            .flat_map(|node| view.events(node).map(move |(before, at, event)| (node, before, at, event)));
+        // Whoever takes no part in the scope is a node like any other: what it knew of nodes may be lost with it.
+        let touched = Touched::new(cluster.history());
+        let facts = Facts::new(&view.journal, &view.history, touched, told, bounds, cluster.now());
         Facts { cluster: Some(cluster), ..facts }
     }
 
@@ -76,6 +73,7 @@ impl<'a> Facts<'a> {
     pub(super) fn new(
         journal: &'a Journal,
         history: &'a History,
+        touched: Touched,
         told: impl Iterator<Item = (NodeIdx, usize, Time, &'a Event)>,
         bounds: &'a Bounds,
         now: Time,
@@ -99,7 +97,7 @@ impl<'a> Facts<'a> {
             renewals: BTreeMap::new(),
             unconfirmed: BTreeMap::new(),
             lives: history.lives.iter().map(|life| (life.instance, life)).collect(),
-            touched: Touched::new(history),
+            touched,
             cluster: None,
         };
         for entry in &told {
@@ -282,7 +280,7 @@ impl<'a> Facts<'a> {
 
 /// When a fault lasted, per node.
 #[derive(Debug, Default)]
-struct Touched {
+pub(super) struct Touched {
     nodes: BTreeMap<NodeIdx, Spans>,
     /// Not the faults of a link between two of them.
     whole: BTreeMap<NodeIdx, Spans>,
@@ -294,7 +292,7 @@ struct Touched {
 }
 
 impl Touched {
-    fn new(history: &History) -> Self {
+    pub(super) fn new(history: &History) -> Self {
         let mut touched = Touched::default();
         let nodes: BTreeSet<NodeIdx> = history.lives.iter().map(|life| life.node).collect();
         for fault in &history.faults {

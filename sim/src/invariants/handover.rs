@@ -3,14 +3,17 @@
 
 use std::collections::BTreeMap;
 
-use haulout::proto::{InstanceId, ScopeId};
+use haulout::proto::InstanceId;
 use haulout::{ChildId, Restart};
 
 use super::Evidence;
 use super::facts::Facts;
+use crate::bounds::Bounds;
+use crate::cluster::Cluster;
 use crate::journal::{Ending, Overlap, Run};
 use crate::trace::At;
 use crate::verdict::Violation;
+use crate::view::View;
 
 /// How many overlaps were excused, by cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,28 +34,30 @@ enum Cause {
     Strangers,
 }
 
-/// How many overlaps there were, by what excuses them.
-pub fn excuses(evidence: &Evidence<'_>) -> Excuses {
-    let facts = Facts::of(evidence);
-    let chains = chains(facts.journal.runs());
+/// How many overlaps there were in all scopes, by what excuses them.
+pub fn excuses(cluster: &Cluster, bounds: &Bounds) -> Excuses {
     let mut excuses = Excuses::default();
-    for overlap in facts.journal.overlaps() {
-        match excuse(&facts, &chains, &overlap) {
-            Some(Cause::DeclaredDown) => excuses.declared_down += 1,
-            Some(Cause::Unconfirmed) => excuses.unconfirmed += 1,
-            Some(Cause::Strangers) => excuses.strangers += 1,
-            None => {}
+    for view in View::all(cluster) {
+        let facts = Facts::of(&view, bounds);
+        let chains = chains(facts.journal.runs());
+        for overlap in facts.journal.overlaps() {
+            match excuse(&facts, &chains, &overlap) {
+                Some(Cause::DeclaredDown) => excuses.declared_down += 1,
+                Some(Cause::Unconfirmed) => excuses.unconfirmed += 1,
+                Some(Cause::Strangers) => excuses.strangers += 1,
+                None => {}
+            }
         }
     }
     excuses
 }
 
 pub(super) fn no_overlap(evidence: &Evidence<'_>) -> Result<(), Violation> {
-    overlaps_are_excused(&Facts::of(evidence))
+    overlaps_are_excused(&Facts::of(evidence.view, evidence.bounds))
 }
 
 pub(super) fn overlaps_end(evidence: &Evidence<'_>) -> Result<(), Violation> {
-    overlaps_are_resolved(&Facts::of(evidence))
+    overlaps_are_resolved(&Facts::of(evidence.view, evidence.bounds))
 }
 
 fn overlaps_are_excused(facts: &Facts<'_>) -> Result<(), Violation> {
@@ -69,10 +74,10 @@ fn overlaps_are_excused(facts: &Facts<'_>) -> Result<(), Violation> {
 /// can't be told for certain (a node may have yielded while it backed off, and have been permitted anew), so every run
 /// of it counts.
 fn chains(runs: &[Run]) -> Vec<Option<usize>> {
-    let mut last: BTreeMap<(InstanceId, ScopeId, &ChildId), usize> = BTreeMap::new();
+    let mut last: BTreeMap<(InstanceId, &ChildId), usize> = BTreeMap::new();
     let before = |(place, run): (usize, _)| {
         let run: &Run = run;
-        let before = last.insert((run.instance, run.scope, &run.id), place);
+        let before = last.insert((run.instance, &run.id), place);
         before.filter(|&before| is_restart_in_place(&runs[before], run))
     };
     runs.iter().enumerate().map(before).collect()

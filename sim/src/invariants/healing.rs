@@ -13,16 +13,21 @@ use crate::journal::Journal;
 use crate::verdict::Violation;
 
 pub(super) fn members_agree(evidence: &Evidence<'_>) -> Result<(), Violation> {
-    if_converged("members-agree", evidence, |evidence| evidence.cluster.members_agree(evidence.core))
+    if_converged("members-agree", evidence, |evidence| {
+        evidence.view.cluster.members_agree(evidence.core, evidence.view.scope)
+    })
 }
 
 pub(super) fn states_agree(evidence: &Evidence<'_>) -> Result<(), Violation> {
-    if_converged("states-agree", evidence, |evidence| evidence.cluster.roots_agree(evidence.core))
+    if_converged("states-agree", evidence, |evidence| {
+        evidence.view.cluster.roots_agree(evidence.core, evidence.view.scope)
+    })
 }
 
 pub(super) fn runs_once(evidence: &Evidence<'_>) -> Result<(), Violation> {
     let listed = evidence.converged.unwrap_or_default();
-    if_converged("runs-once", evidence, |evidence| evidence.cluster.runs_agree(evidence.core, listed))
+    let scope = evidence.view.scope;
+    if_converged("runs-once", evidence, |evidence| evidence.view.cluster.runs_agree(evidence.core, scope, listed))
 }
 
 fn if_converged(
@@ -33,11 +38,11 @@ fn if_converged(
     if evidence.converged.is_none() {
         return Ok(());
     }
-    check(evidence).map_err(|pending| Violation::liveness(name, evidence.cluster.now(), pending.to_string()))
+    check(evidence).map_err(|pending| Violation::liveness(name, evidence.view.cluster.now(), pending.to_string()))
 }
 
 pub(super) fn nothing_pending(evidence: &Evidence<'_>) -> Result<(), Violation> {
-    let cluster = evidence.cluster;
+    let cluster = evidence.view.cluster;
     let busy = |node: &crate::NodeIdx| cluster.node(*node).is_some_and(|node| !node.is_quiet());
     match evidence.core.iter().find(|node| evidence.converged.is_some() && busy(node)) {
         Some(&node) => {
@@ -49,7 +54,7 @@ pub(super) fn nothing_pending(evidence: &Evidence<'_>) -> Result<(), Violation> 
 }
 
 pub(super) fn audit_finds_nothing(evidence: &Evidence<'_>) -> Result<(), Violation> {
-    let cluster = evidence.cluster;
+    let cluster = evidence.view.cluster;
     match cluster.nodes().find(|&node| cluster.stats(node).audit_repairs > 0) {
         Some(node) => {
             let detail = format!("the audit put {} children right", cluster.stats(node).audit_repairs);
@@ -60,8 +65,7 @@ pub(super) fn audit_finds_nothing(evidence: &Evidence<'_>) -> Result<(), Violati
 }
 
 pub(super) fn calls_are_answered(evidence: &Evidence<'_>) -> Result<(), Violation> {
-    let cluster = evidence.cluster;
-    match unanswered(cluster.history()).filter(|_| evidence.converged.is_some()) {
+    match unanswered(&evidence.view.history).filter(|_| evidence.converged.is_some()) {
         Some(call) => {
             let detail = format!("{:?} was never answered", call.command);
             Err(Violation::liveness("calls-are-answered", call.called, detail).on(call.node))
@@ -81,9 +85,8 @@ pub fn unanswered(history: &History) -> Option<&Call> {
 }
 
 pub(super) fn rests(evidence: &Evidence<'_>) -> Result<(), Violation> {
-    let cluster = evidence.cluster;
     match evidence.converged {
-        Some(_) => nothing_stirs(cluster.journal(), evidence.core, evidence.bounds, cluster.now()),
+        Some(_) => nothing_stirs(&evidence.view.journal, evidence.core, evidence.bounds, evidence.view.cluster.now()),
         None => Ok(()),
     }
 }

@@ -13,23 +13,23 @@ use crate::history::FaultKind;
 use crate::verdict::Violation;
 
 pub(super) fn down_is_final(evidence: &Evidence<'_>) -> Result<(), Violation> {
-    returns_are_renewed(&Facts::of(evidence))
+    returns_are_renewed(&Facts::of(evidence.view, evidence.bounds))
 }
 
 pub(super) fn renewals_have_a_cause(evidence: &Evidence<'_>) -> Result<(), Violation> {
-    renewals_were_forced(&Facts::of(evidence))
+    renewals_were_forced(&Facts::of(evidence.view, evidence.bounds))
 }
 
 pub(super) fn no_false_alarm(evidence: &Evidence<'_>) -> Result<(), Violation> {
-    deaths_are_real(&Facts::of(evidence))
+    deaths_are_real(&Facts::of(evidence.view, evidence.bounds))
 }
 
 pub(super) fn crashes_are_real(evidence: &Evidence<'_>) -> Result<(), Violation> {
-    crashed_processes_have_ended(&Facts::of(evidence))
+    crashed_processes_have_ended(&Facts::of(evidence.view, evidence.bounds))
 }
 
 pub(super) fn no_false_conflict(evidence: &Evidence<'_>) -> Result<(), Violation> {
-    conflicts_are_real(&Facts::of(evidence))
+    conflicts_are_real(&Facts::of(evidence.view, evidence.bounds))
 }
 
 /// Members that are down are remembered for a day. Clocks that run fast make it a little less.

@@ -10,30 +10,41 @@ use haulout::{ChildId, ChildInfo, ChildState, MemberInfo, Restart, Spec};
 use super::Evidence;
 use super::calls::{Entry, by_child, startup_specs};
 use crate::NodeIdx;
-use crate::cluster::Cluster;
 use crate::journal::{Ending, Run};
 use crate::verdict::Violation;
+use crate::view::View;
 
 pub(super) fn children_run_where_they_belong(evidence: &Evidence<'_>) -> Result<(), Violation> {
     let Some(converged) = evidence.converged else { return Ok(()) };
     let Some(&node) = evidence.core.first() else { return Ok(()) };
-    let cluster = evidence.cluster;
-    let members = Members::new(cluster.members(node));
+    let view = evidence.view;
+    let members = Members::new(view.members(node));
     // Who loses of two members with one name depends on who settled first, which nobody tells from outside.
     if members.share_names {
         return Ok(());
     }
-    let mut runs = Runs::new(cluster.journal().runs(), members.all);
-    runs.asked = startup_specs(cluster.history());
-    for (id, entries) in by_child(cluster.history()) {
+    let mut runs = Runs::new(view.journal.runs(), members.all);
+    runs.asked = startup_specs(&view.history);
+    for (id, entries) in by_child(&view.history) {
         runs.asked.entry(id).or_default().extend(entries.iter().filter_map(Entry::may_have_made));
     }
     for child in converged {
         if let Some(wrong) = misplaced(child, &members, &runs) {
-            return Err(Violation::safety("placement", cluster.now(), wrong).of(&child.id));
+            return Err(Violation::safety("placement", view.cluster.now(), wrong).of(&child.id));
         }
     }
     Ok(())
+}
+
+pub(super) fn runs_are_on_those_who_joined(evidence: &Evidence<'_>) -> Result<(), Violation> {
+    let view = evidence.view;
+    match view.journal.runs().iter().find(|run| !view.cluster.takes_part(run.node, view.scope)) {
+        Some(run) => {
+            let detail = format!("{} ran on {}, which takes no part", run.id, view.cluster.name(run.node));
+            Err(Violation::safety("runs-where-joined", run.began, detail).on(run.node).of(&run.id))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The members with what placement asks of them.
@@ -135,7 +146,7 @@ fn misplaced(child: &ChildInfo, members: &Members<'_>, runs: &Runs<'_>) -> Optio
     }
 }
 
-/// What a converged cluster looked like at one moment.
+/// What a converged scope looked like at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// When.
@@ -149,17 +160,17 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// A cluster that has converged to these children, without those that placement alone does not decide about:
+    /// A scope that has converged to these children, without those that placement alone does not decide about:
     /// Temporary ones, which never move, and those that somebody declined.
-    pub fn of(cluster: &Cluster, core: &[NodeIdx], children: &[ChildInfo]) -> Self {
-        let runs = cluster.journal().runs();
+    pub fn of(view: &View<'_>, core: &[NodeIdx], children: &[ChildInfo]) -> Self {
+        let runs = view.journal.runs();
         let stays = |run: &&Run| run.spec.restart == Restart::Temporary || run.ending == Some(Ending::Declined);
         let exempt: BTreeSet<&ChildId> = runs.iter().filter(stays).map(|run| &run.id).collect();
-        let members = core.first().map_or(Vec::new(), |&node| cluster.members(node).to_vec());
+        let members = core.first().map_or(Vec::new(), |&node| view.members(node).to_vec());
         let is_ours = |run: &&Run| run.is_alive() && members.iter().any(|member| member.instance == run.instance);
         let specs = runs.iter().filter(is_ours).map(|run| (run.id.clone(), run.spec.clone())).collect();
         let children = children.iter().filter(|child| !exempt.contains(&child.id)).cloned().collect();
-        Snapshot { at: cluster.now(), members, children, specs }
+        Snapshot { at: view.cluster.now(), members, children, specs }
     }
 }
 

@@ -8,9 +8,9 @@ use crate::verdict::Violation;
 
 pub(super) fn limits_hold(evidence: &Evidence<'_>) -> Result<(), Violation> {
     let wrong = |size: &Size| size.max.is_some_and(|max| size.len > max);
-    first_wrong(evidence, &evidence.cluster.up(), wrong).map_or(Ok(()), |(node, size)| {
+    first_wrong(evidence, &evidence.view.cluster.up(), wrong).map_or(Ok(()), |(node, size)| {
         let detail = format!("{} has {} of at most {:?}", size.name, size.len, size.max.unwrap_or_default());
-        Err(Violation::safety("limits-hold", evidence.cluster.now(), detail).on(node))
+        Err(Violation::safety("limits-hold", evidence.view.cluster.now(), detail).on(node))
     })
 }
 
@@ -21,12 +21,12 @@ pub(super) fn nothing_left_over(evidence: &Evidence<'_>) -> Result<(), Violation
     let wrong = |size: &Size| size.rests_empty && size.len > 0;
     first_wrong(evidence, evidence.core, wrong).map_or(Ok(()), |(node, size)| {
         let detail = format!("{} still has {} at rest", size.name, size.len);
-        Err(Violation::liveness("nothing-left-over", evidence.cluster.now(), detail).on(node))
+        Err(Violation::liveness("nothing-left-over", evidence.view.cluster.now(), detail).on(node))
     })
 }
 
 fn first_wrong(evidence: &Evidence<'_>, nodes: &[NodeIdx], wrong: impl Fn(&Size) -> bool) -> Option<(NodeIdx, Size)> {
-    let sizes = nodes.iter().filter_map(|&node| Some((node, evidence.cluster.node(node)?.sizes())));
+    let sizes = nodes.iter().filter_map(|&node| Some((node, evidence.view.cluster.node(node)?.sizes())));
     sizes.flat_map(|(node, sizes)| sizes.into_iter().map(move |size| (node, size))).find(|(_, size)| wrong(size))
 }
 
@@ -38,6 +38,7 @@ mod tests {
 
     use super::*;
     use crate::bounds::Bounds;
+    use crate::view::View;
     use crate::{Cluster, Options};
 
     /// Goal: tables that are full or not empty are seen. Method: a cluster at rest, then one with calls under way, whose
@@ -50,20 +51,21 @@ mod tests {
         let bounds = Bounds::new(&cluster.options().config, 2, cluster.options().link);
         let core = [a, b];
         fn evidence<'a>(
-            cluster: &'a Cluster,
+            view: &'a View<'a>,
             bounds: &'a Bounds,
             core: &'a [NodeIdx],
             children: &'a [haulout::ChildInfo],
         ) -> Evidence<'a> {
-            Evidence { cluster, bounds, startup: &[], core, converged: Some(children) }
+            Evidence { view, bounds, startup: &[], core, converged: Some(children) }
         }
         let (bounds, children, core) = (&bounds, &children[..], &core);
         let check = |evidence: &Evidence<'_>| nothing_left_over(evidence).is_ok() && limits_hold(evidence).is_ok();
-        assert!(check(&evidence(&cluster, bounds, core, children)));
+        assert!(check(&evidence(&View::of(&cluster, cluster.scope()), bounds, core, children)));
         for number in 0..10 {
             let _ = cluster.start(a, ChildSpec::raw(format!("x{number}"), "kind", Vec::new()).expect("a spec"));
         }
-        let evidence = evidence(&cluster, bounds, core, children);
+        let view = View::of(&cluster, cluster.scope());
+        let evidence = evidence(&view, bounds, core, children);
         let violation = nothing_left_over(&evidence).expect_err("rounds are under way");
         assert!(violation.detail.contains("still has"), "{}", violation.detail);
         let full = first_wrong(&evidence, core, |size| size.name == "desired children" && size.len > 9);

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use haulout::proto::{Command, InstanceId, ScopeId, Time};
+use haulout::proto::{Command, InstanceId, Time};
 use haulout::{ChildId, Restart, Shutdown, Spec};
 
 use super::Evidence;
@@ -17,27 +17,27 @@ use crate::trace::At;
 use crate::verdict::Violation;
 
 pub(super) fn restart_intensity(evidence: &Evidence<'_>) -> Result<(), Violation> {
-    restarts_are_rare_or_late(&Facts::of(evidence), |node| evidence.cluster.drift_ppm(node))
+    restarts_are_rare_or_late(&Facts::of(evidence.view, evidence.bounds), |node| evidence.view.cluster.drift_ppm(node))
 }
 
 pub(super) fn stop_budget(evidence: &Evidence<'_>) -> Result<(), Violation> {
-    stops_are_timely(&Facts::of(evidence), evidence.cluster.abort_delay_max())
+    stops_are_timely(&Facts::of(evidence.view, evidence.bounds), evidence.view.cluster.abort_delay_max())
 }
 
 pub(super) fn leaves_let_end(evidence: &Evidence<'_>) -> Result<(), Violation> {
-    nothing_is_left_behind(&Facts::of(evidence))
+    nothing_is_left_behind(&Facts::of(evidence.view, evidence.bounds))
 }
 
 pub(super) fn temporary_stays(evidence: &Evidence<'_>) -> Result<(), Violation> {
-    temporary_runs_are_not_moved(&Facts::of(evidence))
+    temporary_runs_are_not_moved(&Facts::of(evidence.view, evidence.bounds))
 }
 
 pub(super) fn done_stays_done(evidence: &Evidence<'_>) -> Result<(), Violation> {
-    no_rerun(&Facts::of(evidence), Wrong::Done)
+    no_rerun(&Facts::of(evidence.view, evidence.bounds), Wrong::Done)
 }
 
 pub(super) fn epochs_rise(evidence: &Evidence<'_>) -> Result<(), Violation> {
-    no_rerun(&Facts::of(evidence), Wrong::Epoch)
+    no_rerun(&Facts::of(evidence.view, evidence.bounds), Wrong::Epoch)
 }
 
 /// How one node has restarted one child so far: the model of OTP's restart intensity, with pauses instead of giving up.
@@ -76,9 +76,9 @@ impl Intensity {
 /// window are as long as the clock of their node says, which drifts and may jump.
 fn restarts_are_rare_or_late(facts: &Facts<'_>, drift_ppm: impl Fn(NodeIdx) -> i32) -> Result<(), Violation> {
     let backoff = (facts.bounds.backoff_min, facts.bounds.backoff_max);
-    let mut last: BTreeMap<(InstanceId, ScopeId, &ChildId), (&Run, Intensity)> = BTreeMap::new();
+    let mut last: BTreeMap<(InstanceId, &ChildId), (&Run, Intensity)> = BTreeMap::new();
     for run in facts.journal.runs() {
-        let key = (run.instance, run.scope, &run.id);
+        let key = (run.instance, &run.id);
         let mut intensity = Intensity::default();
         if let Some((before, counted)) = last.remove(&key)
             && let Some(ended) = before.ended.filter(|_| is_next_in_place(before, run))
@@ -246,9 +246,9 @@ fn nobody_remembered_between(history: &History, from: Time, to: Time, window: Du
 /// fault kept the two nodes apart or all memory was lost. Lives that began at once on two nodes may share a birth; their
 /// specs tell them apart.
 fn no_rerun(facts: &Facts<'_>, wrong: Wrong) -> Result<(), Violation> {
-    let mut lives: BTreeMap<(ScopeId, &ChildId, u64), Vec<&Run>> = BTreeMap::new();
+    let mut lives: BTreeMap<(&ChildId, u64), Vec<&Run>> = BTreeMap::new();
     for later in facts.journal.runs() {
-        let earlier = lives.entry((later.scope, &later.id, later.epoch.birth)).or_default();
+        let earlier = lives.entry((&later.id, later.epoch.birth)).or_default();
         // A life has few runs, but for those that fail all the time: of these the latest hundred say enough.
         for earlier in earlier.iter().rev().take(100).filter(|earlier| earlier.spec == later.spec) {
             let explained = || {

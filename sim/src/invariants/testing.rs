@@ -6,7 +6,7 @@ use std::time::Duration;
 use haulout::proto::{Command, Epoch, InstanceId, Reply, RequestId, ScopeId, Time};
 use haulout::{ChildSpec, Config, Event, MemberInfo, Outcome, Profile};
 
-use super::facts::Facts;
+use super::facts::{Facts, Touched};
 use crate::PacketClass;
 use crate::bounds::Bounds;
 use crate::history::{Call, FaultKind, History, Life, LifeEnd};
@@ -73,7 +73,8 @@ impl Hand {
 
     pub(crate) fn facts(&self) -> Facts<'_> {
         let told = self.told.iter().enumerate().map(|(before, (node, at, event))| (*node, before, *at, event));
-        Facts::new(&self.journal, &self.history, told, &self.bounds, at(1_000))
+        let touched = Touched::new(&self.history);
+        Facts::new(&self.journal, &self.history, touched, told, &self.bounds, at(1_000))
     }
 
     /// A run from one second to another (0: for ever), with the number that its place gives it.

@@ -24,10 +24,9 @@ fn cluster() -> (Cluster, Vec<ChildInfo>) {
 fn a_child_that_runs_elsewhere_or_nowhere_is_misplaced() {
     let (cluster, mut children) = cluster();
     let bounds = Bounds::new(&cluster.options().config, 3, cluster.options().link);
-    let core = cluster.up();
+    let (core, view) = (cluster.up(), View::of(&cluster, cluster.scope()));
     let check = |children: &[ChildInfo]| {
-        let evidence =
-            Evidence { cluster: &cluster, bounds: &bounds, startup: &[], core: &core, converged: Some(children) };
+        let evidence = Evidence { view: &view, bounds: &bounds, startup: &[], core: &core, converged: Some(children) };
         children_run_where_they_belong(&evidence).map_err(|violation| violation.detail)
     };
     assert_eq!(check(&children), Ok(()));
@@ -41,16 +40,34 @@ fn a_child_that_runs_elsewhere_or_nowhere_is_misplaced() {
     assert!(check(&children).expect_err("unplaced").contains("could run it"));
 }
 
+/// Goal: a run on a node that has not joined its scope is seen. Method: the node that runs a child of the second scope is
+/// said, from then on, to join the first only.
+#[test]
+fn a_run_on_a_node_outside_its_scope_is_seen() {
+    let mut cluster = Cluster::new(Options { scopes: vec!["second".into()], ..Options::seeded(3) });
+    let a = cluster.add_node("a");
+    cluster.converge(Duration::from_secs(30));
+    let second = cluster.scopes()[1];
+    let spec = ChildSpec::raw("x", "kind", Vec::new()).expect("a spec");
+    let start = cluster.send(a, haulout::proto::Command::Start { scope: second, spec, replicated: 0 });
+    cluster.wait(start);
+    cluster.converge(Duration::from_secs(30));
+    let broken = |cluster: &Cluster| crate::invariants::check_safety(cluster).map_err(|violation| violation.invariant);
+    assert_eq!(broken(&cluster), Ok(()));
+    cluster.node_options_mut(a).scopes.clear();
+    assert_eq!(broken(&cluster), Err("runs-where-joined"));
+}
+
 /// Goal: a join moves what it must and nothing else. Method: a real join, then its result bent by hand.
 #[test]
 fn a_planned_change_moves_exactly_the_children_whose_owner_it_changes() {
     let (mut cluster, children) = cluster();
     let core = cluster.up();
-    let before = Snapshot::of(&cluster, &core, &children);
+    let before = Snapshot::of(&View::of(&cluster, cluster.scope()), &core, &children);
     cluster.add_node("d");
     cluster.run_for(Duration::from_secs(5));
     let children = cluster.converge(Duration::from_secs(30));
-    let after = Snapshot::of(&cluster, &core, &children);
+    let after = Snapshot::of(&View::of(&cluster, cluster.scope()), &core, &children);
     assert!(minimum_moves(&before, &after).is_ok());
     let moved = |child: &&ChildInfo| child.node.as_deref() == Some("d");
     let taken = after.children.iter().position(|child| moved(&child)).expect("the newcomer owns some");
