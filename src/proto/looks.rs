@@ -22,8 +22,12 @@ const ASKED_MAX: usize = LOOKS_MAX / 2;
 const ASKED_PER_SECOND_MAX: usize = 64;
 /// Pauses before silence counts, with a probe before each: with a tenth of all datagrams lost, both ways, one of them fails in a thousand looks.
 pub(crate) const PROBES: u32 = 4;
-/// After so many pauses a look that waits for others ends.
+/// After so many pauses a look that waits for others ends...
 const TURNS_MAX: u32 = 3 * PROBES;
+/// ... or after so many more, each twice as long as the one before, where the process seems to have ended and those who
+/// were asked are silent: where many die together the deaths of those become known meanwhile, and others are asked. It comes
+/// to 0.9 s, less than silence takes to judge.
+const PATIENT_TURNS: u32 = 6;
 /// A stream that is accepted and ends at once may be one of the last that a dying process was given.
 const DIALS_MAX: u32 = 3;
 /// Members that one look is told to; any further one asks again.
@@ -150,17 +154,26 @@ impl Look {
         self.accuses && (self.port == Port::Refuses || sabotage.lacks(Rule::CrashIsRefused))
     }
 
-    /// Who is asked to look too; chosen once.
-    pub(crate) fn witnesses(&mut self, choose: impl FnOnce() -> Vec<Identity>) -> Vec<Identity> {
-        if self.witnesses.is_empty() {
-            self.witnesses = choose().into_iter().map(|witness| (witness, None)).collect();
-        }
+    /// Who is asked to look too, and has not said what it sees.
+    pub(crate) fn silent_witnesses(&self) -> Vec<Identity> {
         self.witnesses.iter().filter(|(_, seen)| seen.is_none()).map(|(witness, _)| *witness).collect()
     }
 
-    /// Whether nobody was asked yet.
-    pub(crate) fn has_no_witness(&self) -> bool {
-        self.witnesses.is_empty()
+    /// Whether nobody was asked yet, or somebody who died before it said anything.
+    pub(crate) fn lacks_witnesses(&self, is_member: impl Fn(Identity) -> bool) -> bool {
+        self.witnesses.is_empty() || self.witnesses.iter().any(|&(witness, seen)| seen.is_none() && !is_member(witness))
+    }
+
+    /// As many look too as were chosen: whoever died before it said anything is replaced.
+    pub(crate) fn choose_witnesses(&mut self, chosen: Vec<Identity>, is_member: impl Fn(Identity) -> bool) {
+        self.witnesses.retain(|&(witness, seen)| seen.is_some() || is_member(witness));
+        let most = chosen.len().max(self.witnesses.len());
+        for witness in chosen {
+            if self.witnesses.iter().all(|(other, _)| *other != witness) {
+                self.witnesses.push((witness, None));
+            }
+        }
+        self.witnesses.truncate(most);
     }
 
     /// One of them has looked. Whoever has reached the member once contradicts, whatever it sees later.
@@ -178,7 +191,7 @@ impl Look {
             self.turns = 0;
             self.witnesses.iter_mut().for_each(|(_, seen)| *seen = None);
         }
-        self.next = now + self.pause;
+        self.next = now + self.pause * (1 << self.turns.saturating_sub(TURNS_MAX));
     }
 
     /// How long the member has to answer.
@@ -231,7 +244,7 @@ impl Look {
             Verdict::Lives
         } else if count(Some(true)) > 0 && may_judge {
             Verdict::Crashed
-        } else if !is_over {
+        } else if self.turns < TURNS_MAX + PATIENT_TURNS {
             Verdict::Open
         } else if sabotage.lacks(Rule::UnwellAccusesNobody) {
             Verdict::Crashed
@@ -292,6 +305,11 @@ impl Looks {
         self.looks.iter().filter(|(_, look)| !keep(look.suspect)).map(|(&number, _)| number).collect()
     }
 
+    /// Those that have asked somebody who died before it said anything, or nobody.
+    pub(crate) fn lacking_witnesses(&self, is_member: impl Fn(Identity) -> bool) -> Vec<u64> {
+        self.looks.iter().filter(|(_, look)| look.lacks_witnesses(&is_member)).map(|(&number, _)| number).collect()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.looks.len()
     }
@@ -312,7 +330,7 @@ mod tests {
         let mut look = Look::new(member(1), Time::ZERO, Duration::from_millis(10));
         look.accuses = true;
         look.dialled(Time::ZERO, ConnId(1));
-        look.witnesses(|| vec![member(2), member(3), member(4)]);
+        look.choose_witnesses(vec![member(2), member(3), member(4)], |_| true);
         sign(&mut look);
         (0..turns).for_each(|_| look.turn(look.next));
         look
@@ -330,7 +348,7 @@ mod tests {
             look.refused(Time::ZERO);
             look.answered();
         };
-        let table: [Row; 17] = [
+        let table: [Row; 18] = [
             (|_| {}, &[], 3, Verdict::Open),
             (|_| {}, &[], 4, Verdict::Unclear),
             (closed, &[], 0, Verdict::Unclear),
@@ -338,10 +356,11 @@ mod tests {
             (Look::accepted, &[(2, true), (3, true), (4, true)], 4, Verdict::Lives),
             (refused, &[], 3, Verdict::Open),
             (refused, &[], 11, Verdict::Open),
-            (refused, &[], 12, Verdict::Unclear),
+            (refused, &[], 17, Verdict::Open),
+            (refused, &[], 18, Verdict::Unclear),
             (refused_but_answered, &[(2, true), (3, true), (4, true)], 0, Verdict::Lives),
-            (refused, &[(2, true)], 11, Verdict::Open),
-            (refused, &[(2, true)], 12, Verdict::Unclear),
+            (refused, &[(2, true)], 17, Verdict::Open),
+            (refused, &[(2, true)], 18, Verdict::Unclear),
             (refused, &[(2, true), (3, true)], 7, Verdict::Open),
             (refused, &[(2, true), (3, true)], 8, Verdict::Crashed),
             (refused, &[(2, true), (3, true), (4, true)], 3, Verdict::Open),
@@ -379,9 +398,27 @@ mod tests {
         let mut look = look(|look| look.refused(Time::ZERO), 3);
         (2..=4).for_each(|witness| look.witnessed(member(witness), true));
         look.turn(look.next + Duration::from_millis(41));
-        assert_eq!(look.witnesses(Vec::new).len(), 3);
+        assert_eq!(look.silent_witnesses().len(), 3);
         (0..4).for_each(|_| look.turn(look.next));
         assert_eq!(look.verdict(false, Sabotage::default()), Verdict::Open);
+    }
+
+    /// Goal: one who was asked and has died is replaced, unless it had said what it sees; those who live are not.
+    /// Method: of three, one has agreed, and that one and another one die.
+    #[test]
+    fn whoever_was_asked_and_died_is_replaced() {
+        let mut look = look(|look| look.refused(Time::ZERO), 4);
+        look.witnessed(member(2), true);
+        assert!(!look.lacks_witnesses(|_| true));
+        let is_member = |witness| witness != member(2) && witness != member(3);
+        assert!(look.lacks_witnesses(is_member));
+        look.choose_witnesses(vec![member(4), member(5), member(6)], is_member);
+        assert_eq!(look.silent_witnesses(), [member(4), member(5)]);
+        look.witnessed(member(3), false);
+        assert_eq!(look.verdict(false, Sabotage::default()), Verdict::Open, "what the dead one said comes too late");
+        look.witnessed(member(5), true);
+        look.witnessed(member(4), true);
+        assert_eq!(look.verdict(false, Sabotage::default()), Verdict::Crashed);
     }
 
     /// Goal: what others ask for is bounded, at once and by time, and leaves room for what this node sees itself.

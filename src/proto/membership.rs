@@ -223,6 +223,11 @@ impl Membership {
         self.active.get(&instance).copied()
     }
 
+    /// Whether an instance is active under this identity.
+    pub(crate) fn is_active(&self, identity: Identity) -> bool {
+        self.active.get(&identity.instance) == Some(&identity)
+    }
+
     /// A hash over the active members, this one included.
     pub(crate) fn hash(&self) -> u64 {
         self.known.active(self.me())

@@ -223,6 +223,9 @@ impl Node {
             StreamEvent::Frame(bytes) => self.take_frame(conn, bytes),
             StreamEvent::Refused | StreamEvent::Closed => {
                 let ended = self.cx.links.closed(conn);
+                if matches!(event, StreamEvent::Refused) {
+                    self.stream_refused(ended);
+                }
                 self.stream_ended(ended);
             }
         }
@@ -644,6 +647,7 @@ impl Node {
         if has_changed {
             self.count_deferred();
             self.end_looks_at_the_gone();
+            self.replace_witnesses();
             self.end_doubts_of_the_gone();
             self.end_obituaries_of_the_gone();
             self.choose_watchers_anew();

@@ -7,12 +7,13 @@
 //!
 //! May not: send anything, or say what a death means.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{ConnId, Identity, InstanceId, Time};
 
-/// Ports tried at once. Where more die together, silence has to do for the others.
+/// Ports tried at once; a port that refuses does so within a round trip. Where more die together, the others take their
+/// turns.
 const DIALS_MAX: usize = 32;
 /// Questions without an answer after which a death is believed for which nothing speaks but that it was told. With a tenth
 /// of all datagrams lost, both ways, and answers that take as long as the fifth question, one check in a thousand errs. It
@@ -34,7 +35,7 @@ pub(crate) struct Obituary {
     /// How long it has for the answer.
     pub(crate) pause: Duration,
     /// The stream that tries its port.
-    pub(crate) conn: Option<ConnId>,
+    conn: Option<ConnId>,
     first_pause: Duration,
     late_after: Duration,
     was_suspected: bool,
@@ -89,6 +90,8 @@ pub(crate) struct Obituaries {
     of: BTreeMap<InstanceId, Obituary>,
     /// Whose ports are tried, by the streams that do.
     dials: BTreeMap<ConnId, InstanceId>,
+    /// Whose ports are still to be tried.
+    undialled: BTreeSet<InstanceId>,
 }
 
 impl Obituaries {
@@ -97,7 +100,7 @@ impl Obituaries {
     }
 
     pub(crate) fn insert(&mut self, obituary: Obituary) {
-        self.dials.extend(obituary.conn.map(|conn| (conn, obituary.member.instance)));
+        self.undialled.insert(obituary.member.instance);
         self.of.insert(obituary.member.instance, obituary);
     }
 
@@ -105,17 +108,26 @@ impl Obituaries {
         self.of.get_mut(&instance)
     }
 
-    pub(crate) fn remove(&mut self, instance: InstanceId) -> Option<Obituary> {
-        let removed = self.of.remove(&instance);
-        if let Some(conn) = removed.as_ref().and_then(|obituary| obituary.conn) {
-            self.dials.remove(&conn);
-        }
-        removed
+    /// Ends a check; gives the stream that still tries the port.
+    pub(crate) fn remove(&mut self, instance: InstanceId) -> Option<ConnId> {
+        self.undialled.remove(&instance);
+        let conn = self.of.remove(&instance)?.conn?;
+        self.dials.remove(&conn);
+        Some(conn)
     }
 
-    /// Whether one more port may be tried.
+    /// Whether one more port is to be tried now.
     pub(crate) fn may_dial(&self) -> bool {
-        self.dials.len() < DIALS_MAX
+        self.dials.len() < DIALS_MAX && !self.undialled.is_empty()
+    }
+
+    /// Says whose port this stream is to try.
+    pub(crate) fn dial(&mut self, conn: ConnId) -> Option<Identity> {
+        let instance = self.undialled.pop_first()?;
+        let obituary = self.of.get_mut(&instance)?;
+        obituary.conn = Some(conn);
+        self.dials.insert(conn, instance);
+        Some(obituary.member)
     }
 
     /// The stream that tries a port has ended, or was taken; `false` if it is no such stream.
@@ -159,12 +171,38 @@ mod tests {
         assert_eq!(true_after(&mut obituary()), PAUSE * 127);
         assert_eq!(true_after(&mut obituary().of_suspect()), PAUSE * 15);
         let mut obituaries = Obituaries::default();
-        obituaries.insert(Obituary { conn: Some(ConnId(3)), ..obituary() });
+        obituaries.insert(obituary());
+        assert!(obituaries.dial(ConnId(3)).is_some());
         assert!(!obituaries.heard(ConnId(4), true), "another stream");
         assert!(obituaries.heard(ConnId(3), true));
         let refused = obituaries.get(InstanceId::new(1)).expect("it is there");
         assert!(!refused.is_true(), "a firewall refuses too");
         assert_eq!(true_after(refused), PAUSE);
+    }
+
+    /// Goal: ports are tried a few at a time and each once, and the others' turn comes when one has refused or its check ends.
+    /// Method: four more than may be tried at once; of the first, one refuses and one answers, and so does one that waits.
+    #[test]
+    fn ports_are_tried_a_few_at_a_time_and_each_once() {
+        let instance = |n: usize| InstanceId::new(n as u64);
+        let mut obituaries = Obituaries::default();
+        for n in 1..=DIALS_MAX + 4 {
+            let member = Identity { instance: instance(n), ..obituary().member };
+            obituaries.insert(Obituary { member, ..obituary() });
+        }
+        let mut conns = (1..).map(ConnId);
+        let mut dial_all = |obituaries: &mut Obituaries| -> usize {
+            std::iter::from_fn(|| obituaries.may_dial().then(|| obituaries.dial(conns.next()?))).flatten().count()
+        };
+        assert_eq!(dial_all(&mut obituaries), DIALS_MAX);
+        assert!(obituaries.heard(ConnId(1), true), "it refused");
+        assert_eq!(obituaries.remove(instance(2)), Some(ConnId(2)), "it answered");
+        assert_eq!(obituaries.remove(instance(DIALS_MAX + 1)), None, "it answered before its turn");
+        assert_eq!(dial_all(&mut obituaries), 2);
+        assert!(obituaries.heard(ConnId(3), false));
+        assert_eq!(dial_all(&mut obituaries), 1);
+        assert!(obituaries.heard(ConnId(4), false));
+        assert_eq!(dial_all(&mut obituaries), 0, "each was tried once");
     }
 
     #[test]

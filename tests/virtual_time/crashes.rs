@@ -262,3 +262,40 @@ fn when_many_die_at_once_answers_wait_for_no_table() {
     converge_to(&mut cluster, SOON, &all);
     assert_invariants(&cluster);
 }
+
+/// Goal: where a third dies at once, no death is left to SWIM's probes because those who watched, or were asked, died too.
+/// Method: twenty of sixty nodes are killed; a probe would take seconds.
+#[test]
+fn a_third_that_dies_at_once_is_noticed_at_once() {
+    for seed in 1..=3 {
+        let mut cluster = watching(Options::seeded(seed), 60);
+        let all = start_many(&mut cluster, 120);
+        cluster.run_for(SOON);
+        let died = cluster.now();
+        (0..60).step_by(3).for_each(|node| cluster.crash(NodeIdx(node)));
+        cluster.expect(millis(500), "all know", |cluster| {
+            cluster.up().iter().all(|&node| cluster.members(node).len() == 40)
+        });
+        println!("after {:?}", cluster.now().since(died));
+        converge_to(&mut cluster, REST, &all);
+        assert_invariants(&cluster);
+    }
+}
+
+/// Goal: a death that nobody saw by a standing stream is noticed by whoever wants another one with the dead one.
+/// Method: nodes without room for standing streams, one of which is killed, and another has much to tell.
+#[test]
+fn whoever_is_refused_a_stream_looks() {
+    let limits = Limits { streams_max: 2, ..Limits::default() };
+    let config = Config { limits, ..Options::seeded(1).config };
+    let mut cluster = watching(Options { config, ..Options::seeded(1) }, 3);
+    cluster.crash(C);
+    cluster.run_for(SOON);
+    assert_eq!(cluster.total_stats().looks, 0);
+    for number in 0..2_000 {
+        let _ = cluster.start(A, spec(&format!("child-{number}")));
+    }
+    cluster
+        .expect(NOTICED_MAX, "both know", |cluster| cluster.up().iter().all(|&node| cluster.members(node).len() == 2));
+    assert!(cluster.total_stats().crashes_declared > 0);
+}

@@ -38,14 +38,19 @@ impl Node {
         if was_suspected {
             obituary = obituary.of_suspect();
         }
-        if self.obituaries.may_dial() {
-            let conn = self.cx.links.next_conn(&mut self.cx.stats);
-            obituary.conn = Some(conn);
-            self.cx.outputs.push_back(Output::Connect { conn, to: member.addr });
-        }
         self.send_alone(member.addr, &Message::Probe(obituary.number));
         self.cx.set_timer(obituary.pause, Wakeup::Membership, Alarm::Obituary(member.instance));
         self.obituaries.insert(obituary);
+        self.try_ports();
+    }
+
+    /// Tries the ports whose turn it is.
+    fn try_ports(&mut self) {
+        while self.obituaries.may_dial() {
+            let conn = self.cx.links.next_conn(&mut self.cx.stats);
+            let dialled = self.obituaries.dial(conn);
+            self.cx.outputs.extend(dialled.map(|member| Output::Connect { conn, to: member.addr }));
+        }
     }
 
     /// The next turn: it has not answered the last question.
@@ -77,24 +82,28 @@ impl Node {
 
     /// Something happened to a stream; `false` if it is not one that tries the port of somebody said to be dead.
     pub(super) fn obituary_heard(&mut self, conn: ConnId, event: &StreamEvent<'_>) -> bool {
-        let is_one = self.obituaries.heard(conn, matches!(event, StreamEvent::Refused));
-        if is_one && matches!(event, StreamEvent::Connected) {
+        if !self.obituaries.heard(conn, matches!(event, StreamEvent::Refused)) {
+            return false;
+        }
+        if matches!(event, StreamEvent::Connected) {
             self.cx.outputs.push_back(Output::Close { conn });
         }
-        is_one
+        self.try_ports();
+        true
     }
 
     /// Whoever went, or has another identity, is not asked any more.
     pub(super) fn end_obituaries_of_the_gone(&mut self) {
         let membership = &self.cx.membership;
-        for instance in self.obituaries.all_but(|member| membership.identity_of(member.instance) == Some(member)) {
+        for instance in self.obituaries.all_but(|member| membership.is_active(member)) {
             self.end_obituary(instance);
         }
     }
 
     fn end_obituary(&mut self, instance: InstanceId) {
-        if let Some(conn) = self.obituaries.remove(instance).and_then(|obituary| obituary.conn) {
+        if let Some(conn) = self.obituaries.remove(instance) {
             self.cx.outputs.push_back(Output::Close { conn });
+            self.try_ports();
         }
     }
 }

@@ -149,6 +149,16 @@ impl Node {
         is_member && self.cx.links.has_room_to_watch()
     }
 
+    /// A member's port refused a stream, whatever that was for: its process may have died together with all who watched it.
+    /// Nobody has died with the other one of a pair, and where nobody can contradict, a port that always refuses should not
+    /// be a reason again and again.
+    pub(super) fn stream_refused(&mut self, ended: Option<Ended>) {
+        let member = ended.and_then(|ended| self.cx.membership.identity_of(ended.peer));
+        if let Some(member) = member.filter(|_| !self.is_pair()) {
+            self.look_at(member, None);
+        }
+    }
+
     /// A stream has ended, however.
     pub(super) fn stream_ended(&mut self, ended: Option<Ended>) {
         match ended {
@@ -184,7 +194,7 @@ impl Node {
 
     /// Looks at a member, of its own accord or because another member asks.
     pub(super) fn look_at(&mut self, suspect: Identity, asker: Option<(Identity, u64)>) {
-        if self.has_left || self.cx.membership.identity_of(suspect.instance) != Some(suspect) {
+        if self.has_left || !self.cx.membership.is_active(suspect) {
             return;
         }
         let number = match self.looks.at(suspect) {
@@ -273,25 +283,36 @@ impl Node {
             return;
         }
         look.turn(now);
-        let (pause, suspect, probes) = (look.pause, look.suspect, look.probes());
+        let (after, suspect, probes) = (look.next.since(now), look.suspect, look.probes());
         if probes {
             self.send_alone(suspect.addr, &Message::Probe(number));
         }
-        self.cx.set_timer(pause, Wakeup::Membership, Alarm::Look(number));
+        self.cx.set_timer(after, Wakeup::Membership, Alarm::Look(number));
         self.ask_witnesses(number);
         self.judge(number);
     }
 
-    /// Asks a few others to look too, until they have answered: those who watch the member, and so look already.
+    /// Asks a few others to look too, until they have answered: those who watch the member, and so look already. Whoever
+    /// dies before is replaced.
     fn ask_witnesses(&mut self, number: u64) {
-        let sabotage = self.cx.sabotage;
-        let look = self.looks.get(number).filter(|look| look.wants_witnesses(sabotage));
-        let Some((suspect, is_first)) = look.map(|look| (look.suspect, look.has_no_witness())) else { return };
-        let watchers = if is_first { self.watchers_of(suspect.instance) } else { Vec::new() };
-        let Some(look) = self.looks.get(number) else { return };
-        for witness in look.witnesses(|| watchers) {
+        let Some(look) = self.looks.get(number).filter(|look| look.wants_witnesses(self.cx.sabotage)) else { return };
+        let (suspect, membership) = (look.suspect, &self.cx.membership);
+        if look.lacks_witnesses(|witness| membership.is_active(witness)) {
+            let active = membership.active().values().copied();
+            let chosen = first_by_rendezvous(suspect.instance, WATCHERS, active);
+            look.choose_witnesses(chosen, |witness| membership.is_active(witness));
+        }
+        for witness in look.silent_witnesses() {
             self.cx.stats.witnesses_asked += 1;
             self.send_alone(witness.addr, &Message::Look(number, suspect));
+        }
+    }
+
+    /// Members are gone, and may have been asked to look.
+    pub(super) fn replace_witnesses(&mut self) {
+        let membership = &self.cx.membership;
+        for number in self.looks.lacking_witnesses(|witness| membership.is_active(witness)) {
+            self.ask_witnesses(number);
         }
     }
 
@@ -377,7 +398,7 @@ impl Node {
     /// Whoever went, or has another identity, is not looked at any more.
     pub(super) fn end_looks_at_the_gone(&mut self) {
         let membership = &self.cx.membership;
-        for number in self.looks.all_but(|suspect| membership.identity_of(suspect.instance) == Some(suspect)) {
+        for number in self.looks.all_but(|suspect| membership.is_active(suspect)) {
             self.end_look(number);
         }
     }
