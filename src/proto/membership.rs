@@ -228,6 +228,11 @@ impl Membership {
         self.active.get(&identity.instance) == Some(&identity)
     }
 
+    /// Whether it became active within a minute; the latest few are known.
+    pub(crate) fn is_recent(&self, identity: Identity) -> bool {
+        self.recent.iter().any(|(_, recent)| *recent == identity)
+    }
+
     /// A hash over the active members, this one included.
     pub(crate) fn hash(&self) -> u64 {
         self.known.active(self.me())
@@ -254,7 +259,7 @@ impl Membership {
     }
 
     pub(crate) fn standing(&self, identity: Identity) -> Standing {
-        if self.active.get(&identity.instance) == Some(&identity) {
+        if self.is_active(identity) {
             return Standing::Active;
         }
         let held = self.foca.iter_membership_state().find(|member| member.id().addr == identity.addr);

@@ -289,6 +289,7 @@ fn whoever_is_refused_a_stream_looks() {
     let limits = Limits { streams_max: 2, ..Limits::default() };
     let config = Config { limits, ..Options::seeded(1).config };
     let mut cluster = watching(Options { config, ..Options::seeded(1) }, 3);
+    cluster.run_for(secs(60));
     cluster.crash(C);
     cluster.run_for(SOON);
     assert_eq!(cluster.total_stats().looks, 0);

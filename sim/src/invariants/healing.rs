@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use haulout::MemberInfo;
 use haulout::proto::{Command, InstanceId, Time};
 
 use super::Evidence;
@@ -65,7 +66,10 @@ pub(super) fn audit_finds_nothing(evidence: &Evidence<'_>) -> Result<(), Violati
 }
 
 pub(super) fn calls_are_answered(evidence: &Evidence<'_>) -> Result<(), Violation> {
-    match unanswered(&evidence.view.history).filter(|_| evidence.converged.is_some()) {
+    if evidence.converged.is_none() {
+        return Ok(());
+    }
+    match unanswered(&evidence.view.history).find(|call| !is_stranded(evidence, call.node)) {
         Some(call) => {
             let detail = format!("{:?} was never answered", call.command);
             Err(Violation::liveness("calls-are-answered", call.called, detail).on(call.node))
@@ -74,11 +78,18 @@ pub(super) fn calls_are_answered(evidence: &Evidence<'_>) -> Result<(), Violatio
     }
 }
 
+/// Whether a node was cut off for good before it had settled: it waits for those that it knows, and its callers with it.
+fn is_stranded(evidence: &Evidence<'_>, node: NodeIdx) -> bool {
+    let (cluster, scope) = (evidence.view.cluster, evidence.view.scope);
+    let has_settled = |member: &MemberInfo| *member.name == *cluster.name(node) && member.settled;
+    !evidence.core.contains(&node) && !cluster.members_in(node, scope).iter().any(has_settled)
+}
+
 /// Calls whose node still lives, but which nobody has answered.
-pub fn unanswered(history: &History) -> Option<&Call> {
+pub fn unanswered(history: &History) -> impl Iterator<Item = &Call> {
     let alive: BTreeSet<InstanceId> =
         history.lives.iter().filter(|life| life.to.is_none()).map(|life| life.instance).collect();
-    history.calls.iter().find(|call| {
+    history.calls.iter().filter(move |call| {
         let waits = call.answer.is_none() && !call.cancelled && call.instance.is_some_and(|at| alive.contains(&at));
         waits && !matches!(call.command, Command::WaitUntilRunning { .. })
     })

@@ -150,11 +150,11 @@ impl Node {
     }
 
     /// A member's port refused a stream, whatever that was for: its process may have died together with all who watched it.
-    /// Nobody has died with the other one of a pair, and where nobody can contradict, a port that always refuses should not
-    /// be a reason again and again.
+    /// Of one that came a moment ago that is no news: it may be one that nobody reaches, and that is declared down and comes
+    /// back again and again. Nor is it in a pair, where nobody can contradict: both have a standing stream.
     pub(super) fn stream_refused(&mut self, ended: Option<Ended>) {
         let member = ended.and_then(|ended| self.cx.membership.identity_of(ended.peer));
-        if let Some(member) = member.filter(|_| !self.is_pair()) {
+        if let Some(member) = member.filter(|member| !self.is_pair() && !self.cx.membership.is_recent(*member)) {
             self.look_at(member, None);
         }
     }
