@@ -23,6 +23,16 @@ pub fn minimise(scenario: &Scenario, fails: impl FnMut(&Scenario) -> bool, more:
     }
 }
 
+impl Scenario {
+    /// Nobody joins a scope any more.
+    fn leave_out(&mut self, scope: &str) {
+        self.cluster.scopes.retain(|name| name != scope);
+        self.cluster.nodes.iter_mut().filter_map(|node| node.scopes.as_mut()).for_each(|names| {
+            names.retain(|name| name != scope);
+        });
+    }
+}
+
 struct Search<F, M> {
     best: Scenario,
     fails: F,
@@ -97,6 +107,16 @@ impl<F: FnMut(&Scenario) -> bool, M: FnMut() -> bool> Search<F, M> {
         self.try_change(|scenario| scenario.end.leave = None);
         self.try_change(|scenario| scenario.end.cut_off.clear());
         self.try_change(|scenario| scenario.end.stay_down.clear());
+        for scope in self.best.cluster.scopes.clone() {
+            self.try_change(|scenario| {
+                scenario.events.retain(|timed| timed.scope != scope);
+                scenario.leave_out(&scope);
+            });
+            self.try_change(|scenario| {
+                scenario.events.iter_mut().filter(|timed| timed.scope == scope).for_each(|timed| timed.scope.clear());
+                scenario.leave_out(&scope);
+            });
+        }
         self.try_change(|scenario| scenario.cluster.startup = 0);
         self.try_change(|scenario| scenario.cluster.timer_lateness = Range::ZERO);
         self.try_change(|scenario| scenario.cluster.resume = ClusterPlan::default().resume);

@@ -24,7 +24,7 @@ pub use draw::{Draw, Profile};
 pub use faults::FaultKind;
 
 use crate::children::{Plan, Start};
-use crate::cluster::Resume;
+use crate::cluster::{Options, Resume};
 use crate::network::Link;
 use crate::random::Range;
 
@@ -102,8 +102,11 @@ pub struct ClusterPlan {
     pub count: usize,
     /// So many of the first nodes are everybody's seeds. Default: 2.
     pub seeds: usize,
-    /// So many children `startup-0` and so on are every node's start-up children. Default: none.
+    /// So many children `startup-0` and so on are every node's start-up children, in every scope. Default: none.
     pub startup: usize,
+    /// The scopes that nodes join beside the one that all join. Default: none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
     /// Up to so many other members are told of every change directly; in larger clusters it spreads by gossip, and more is
     /// done otherwise. Default: that of the library.
     pub fanout: usize,
@@ -127,6 +130,7 @@ impl Default for ClusterPlan {
             count: 3,
             seeds: 2,
             startup: 0,
+            scopes: Vec::new(),
             fanout: Fanout::default().max(),
             timer_lateness: Range::ZERO,
             resume: Resume::default(),
@@ -149,6 +153,9 @@ pub struct NodePlan {
     /// The kinds that it can run; none listed: every kind that the scenario names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kinds: Vec<String>,
+    /// Which of the further scopes it joins; all of them, if this is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scopes: Option<Vec<String>>,
     /// Its labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -173,6 +180,7 @@ impl NodePlan {
             name: name.into(),
             at: Duration::ZERO,
             kinds: Vec::new(),
+            scopes: None,
             labels: BTreeMap::new(),
             weight: weight(),
             clock_ahead: None,
@@ -402,6 +410,7 @@ impl Scenario {
                 return Err(ScenarioError(format!("{name} starts behind the end")));
             }
         }
+        self.check_scopes(&nodes)?;
         let is_keyed = matches!(self.config.security, Security::Keyring { .. });
         for timed in &self.events {
             if matches!(timed.act, Act::Rotate { .. }) && !is_keyed {
@@ -428,6 +437,20 @@ impl Scenario {
             }
         }
         self.config.check().map_err(|error| ScenarioError(error.to_string()))
+    }
+
+    fn check_scopes(&self, nodes: &[NodePlan]) -> Result<(), ScenarioError> {
+        let mut names = BTreeSet::from([Options::default().scope]);
+        if let Some(twice) = self.cluster.scopes.iter().find(|name| !names.insert((*name).clone())) {
+            return Err(ScenarioError(format!("there are two scopes {twice}")));
+        }
+        let known = |name: &String| match self.cluster.scopes.contains(name) {
+            true => Ok(()),
+            false => Err(ScenarioError(format!("there is no scope {name}"))),
+        };
+        nodes.iter().flat_map(|node| &node.scopes).flatten().try_for_each(known)?;
+        let scoped = self.events.iter().filter(|timed| !timed.scope.is_empty());
+        scoped.into_iter().try_for_each(|timed| known(&timed.scope).map_err(|error| error.at(timed)))
     }
 
     fn rules(&self) -> impl Iterator<Item = Result<Rule, ScenarioError>> {

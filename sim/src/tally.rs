@@ -1,6 +1,6 @@
 //! The figures of a run, and of many runs added up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -151,6 +151,20 @@ fn struck(history: &History) -> BTreeMap<&'static str, u64> {
     struck
 }
 
+/// How often scopes met: nodes that joined the first only, and ids that ran in several.
+fn in_two_scopes(cluster: &Cluster) -> [(&'static str, u64); 3] {
+    let scopes = cluster.scopes();
+    let is_outside = |node: &NodeIdx| scopes.iter().any(|scope| !cluster.takes_part(*node, *scope));
+    let runs = cluster.journal().runs().iter();
+    let ran: BTreeSet<_> = runs.map(|run| (&run.id, run.scope)).collect();
+    let ids: BTreeSet<_> = ran.iter().map(|(id, _)| id).collect();
+    [
+        ("second_scopes", scopes.len() as u64 - 1),
+        ("nodes_outside_a_scope", cluster.nodes().filter(is_outside).count() as u64),
+        ("ids_in_two_scopes", (ran.len() - ids.len()) as u64),
+    ]
+}
+
 impl Tally {
     pub(crate) fn of(cluster: &Cluster, bounds: &Bounds, converged_in: Option<Duration>, wall: Duration) -> Self {
         let (now, journal, history) = (cluster.now(), cluster.journal(), cluster.history());
@@ -161,6 +175,7 @@ impl Tally {
         coverage.0.extend(struck(history));
         let is_years_off = |node: &NodeIdx| cluster.wall_offset_ms(*node).unsigned_abs() >= YEAR_MS;
         coverage.0.insert("clocks_years_off", cluster.nodes().filter(is_years_off).count() as u64);
+        coverage.0.extend(in_two_scopes(cluster));
         let excuses = excuses(cluster, bounds);
         coverage.0.insert("overlaps_declared_down", excuses.declared_down as u64);
         coverage.0.insert("overlaps_unconfirmed", excuses.unconfirmed as u64);

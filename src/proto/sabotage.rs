@@ -130,6 +130,8 @@ pub enum Rule {
     LivesProveThemselves,
     /// In an exchange, what the other one has seen and does not hold is removed here too.
     ExchangeRemoves,
+    /// Wherever a packet goes on with another scope, it says so.
+    ScopesAreNamed,
 }
 }
 

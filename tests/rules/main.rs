@@ -9,6 +9,7 @@ mod crashes;
 mod handover;
 mod membership;
 mod pauses;
+mod scopes;
 mod security;
 mod slips;
 mod state;

@@ -52,8 +52,9 @@ fn digests() -> String {
     for seed in 1..=2 {
         lines += &format!("scripted-{seed} {}\n", scripted(seed, TraceText::Off).digest());
     }
-    for seed in 1..=3 {
-        let draw = Draw { nodes: Some(4), children: Some(20), duration: secs(20), ..Draw::seeded(seed) };
+    for (seed, scopes) in [(1, 1), (2, 1), (3, 1), (4, 2)] {
+        let scopes = Some(scopes);
+        let draw = Draw { nodes: Some(4), children: Some(20), scopes, duration: secs(20), ..Draw::seeded(seed) };
         let digest = run(&draw.scenario(), Settings::default()).tally.digest;
         lines += &format!("swarm-{seed} {digest}\n");
     }

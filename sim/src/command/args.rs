@@ -22,6 +22,9 @@ pub(crate) struct Given {
     /// How many ids of children are in use [default: drawn].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000), conflicts_with = "scenario")]
     children: Option<u32>,
+    /// How many scopes nodes join, 1 or 2 [default: drawn].
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=2), conflicts_with = "scenario")]
+    scopes: Option<u8>,
     /// How long faults and calls go on, in virtual time [default: 1m, or the scenario's].
     #[arg(long, value_parser = span::parse)]
     duration: Option<Duration>,
@@ -68,6 +71,7 @@ impl Given {
         Draw {
             nodes: self.nodes.map(usize::from),
             children: self.children.map(|children| children as usize),
+            scopes: self.scopes.map(usize::from),
             duration: self.duration.unwrap_or(defaults.duration),
             profile: self.profile.unwrap_or_default(),
             timings: self.timings,
@@ -94,6 +98,7 @@ impl Given {
         add("scenario", self.scenario.as_ref().map(|path| path.display().to_string()));
         add("nodes", self.nodes.map(|nodes| nodes.to_string()));
         add("children", self.children.map(|children| children.to_string()));
+        add("scopes", self.scopes.map(|scopes| scopes.to_string()));
         add("duration", self.duration.map(span::format));
         add("profile", self.profile.map(|profile| profile.to_string()));
         add("timings", self.timings.map(|timings| format!("{timings:?}").to_lowercase()));

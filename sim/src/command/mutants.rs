@@ -126,6 +126,7 @@ const QUICK: &[Rule] = &[
     Rule::CrashIsRefused,
     Rule::CrashHasTwoWitnesses,
     Rule::ObituariesAreChecked,
+    Rule::ScopesAreNamed,
 ];
 
 /// In how many seeds which invariant was broken.

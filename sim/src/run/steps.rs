@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use haulout::proto::{Command, Fanout, FaultSites, Reply, Time};
+use haulout::proto::{Command, Fanout, FaultSites, Reply, ScopeId, Time};
 use haulout::{ChildId, Key, Security};
 
 use super::startup;
 use crate::cluster::{Cluster, NodeState, Options, Sieve};
 use crate::network::{Class, Link};
 use crate::queue::Queue;
-use crate::scenario::{Act, Direction, How, LinkName, NodePlan, Scenario, SpecPlan};
+use crate::scenario::{Act, Direction, How, LinkName, NodePlan, Scenario, SpecPlan, Timed};
 use crate::trace::TraceText;
 use crate::{NodeIdx, Request};
 
@@ -85,6 +85,7 @@ pub(super) fn options(scenario: &Scenario, trace: TraceText) -> Options {
     Options {
         seed: scenario.seed,
         config: scenario.config.clone(),
+        scopes: scenario.cluster.scopes.clone(),
         kinds,
         seed_nodes: scenario.cluster.seeds,
         link: scenario.network,
@@ -108,6 +109,7 @@ pub(super) fn add(cluster: &mut Cluster, scenario: &Scenario, plan: &NodePlan) -
     if !plan.kinds.is_empty() {
         options.kinds.clone_from(&plan.kinds);
     }
+    plan.scopes.iter().for_each(|scopes| options.scopes.clone_from(scopes));
     options.labels.clone_from(&plan.labels);
     options.weight = plan.weight;
     options.children = startup(scenario).collect();
@@ -192,10 +194,10 @@ impl Steps {
     }
 
     fn begin(&mut self, cluster: &mut Cluster, number: usize) {
-        let act = self.scenario.events[number].act.clone();
+        let Timed { scope, act, .. } = self.scenario.events[number].clone();
         match &act {
             Act::Storm { .. } => self.storm(cluster, number, 0),
-            _ if act.is_call() => call(cluster, &act),
+            _ if act.is_call() => call(cluster, scope_of(cluster, &scope), &act),
             Act::Reset { links } => {
                 let ends: BTreeSet<_> =
                     named(cluster, links).into_iter().map(|(one, other)| (one.min(other), one.max(other))).collect();
@@ -314,12 +316,14 @@ impl Steps {
     }
 
     fn storm(&mut self, cluster: &mut Cluster, number: usize, nth: usize) {
-        let Act::Storm { id, on, count, every, spec } = self.scenario.events[number].act.clone() else { return };
+        let Timed { scope, act, .. } = self.scenario.events[number].clone();
+        let Act::Storm { id, on, count, every, spec } = act else { return };
         let on = on[nth % on.len().max(1)].clone();
-        match nth % 2 {
-            0 => call(cluster, &Act::Start { id, on, replicated: 0, spec }),
-            _ => call(cluster, &Act::Terminate { id, on, replicated: 0 }),
-        }
+        let act = match nth % 2 {
+            0 => Act::Start { id, on, replicated: 0, spec },
+            _ => Act::Terminate { id, on, replicated: 0 },
+        };
+        call(cluster, scope_of(cluster, &scope), &act);
         if nth + 1 < count {
             self.after(cluster, every, Step::Storm(number, nth + 1));
         }
@@ -500,33 +504,38 @@ fn not_neighbours(cluster: &Cluster) -> Ends {
     apart.map(|(from, to)| (NodeIdx(from), NodeIdx(to))).collect()
 }
 
+/// The scope of this name; that of all nodes, if it has none.
+fn scope_of(cluster: &Cluster, name: &str) -> ScopeId {
+    if name.is_empty() { cluster.scope() } else { ScopeId::of(name) }
+}
+
 /// A user calls. A node that was never there can't be called.
-fn call(cluster: &mut Cluster, act: &Act) {
+fn call(cluster: &mut Cluster, scope: ScopeId, act: &Act) {
     let node = act.nodes().first().and_then(|name| cluster.named(name));
     let (Some(node), Some(id)) = (node, act.child()) else { return };
-    // The scenario was checked: every spec can be made.
-    let spec = |id: &str, spec: &SpecPlan| spec.spec(id).ok();
-    let _ = match act {
-        Act::Start { spec: plan, replicated, .. } => spec(id, plan).map(|spec| {
-            let (scope, replicated) = (cluster.scope(), *replicated);
-            cluster.send(node, Command::Start { scope, spec, replicated })
-        }),
-        Act::Update { spec: plan, replicated, .. } => spec(id, plan).map(|spec| {
-            let (scope, replicated) = (cluster.scope(), *replicated);
-            cluster.send(node, Command::Update { scope, spec, replicated })
-        }),
-        Act::Terminate { replicated, .. } => ChildId::new(id).ok().map(|id| {
-            let (scope, replicated) = (cluster.scope(), *replicated);
-            cluster.send(node, Command::Terminate { scope, id, replicated })
-        }),
-        Act::Read { .. } => Some(cluster.ask_where(node, id)),
-        Act::StartMany { count, spec: plan, .. } => {
-            let specs = (0..*count).filter_map(|number| spec(&format!("{id}-{number}"), plan));
-            specs.map(|spec| cluster.start(node, spec)).last()
+    for command in commands(scope, id, act) {
+        let _ = cluster.send(node, command);
+    }
+}
+
+/// What a user asks for. The scenario was checked: every id and every spec can be made.
+fn commands(scope: ScopeId, id: &str, act: &Act) -> Vec<Command> {
+    let spec = |id: &str, plan: &SpecPlan| plan.spec(id).ok();
+    let child = |id: &str| ChildId::new(id).ok();
+    let start =
+        |id: &str, plan: &SpecPlan, replicated| spec(id, plan).map(|spec| Command::Start { scope, spec, replicated });
+    let terminate = |id: &str, replicated| child(id).map(|id| Command::Terminate { scope, id, replicated });
+    let all = |count: usize| (0..count).map(|number| format!("{id}-{number}"));
+    match act {
+        Act::Start { spec, replicated, .. } => start(id, spec, *replicated).into_iter().collect(),
+        Act::Update { spec: plan, replicated, .. } => {
+            let update = spec(id, plan).map(|spec| Command::Update { scope, spec, replicated: *replicated });
+            update.into_iter().collect()
         }
-        Act::TerminateMany { count, .. } => {
-            (0..*count).map(|number| cluster.terminate(node, &format!("{id}-{number}"))).last()
-        }
-        _ => None,
-    };
+        Act::Terminate { replicated, .. } => terminate(id, *replicated).into_iter().collect(),
+        Act::Read { .. } => child(id).map(|id| Command::Whereis { scope, id }).into_iter().collect(),
+        Act::StartMany { count, spec, .. } => all(*count).filter_map(|id| start(&id, spec, 0)).collect(),
+        Act::TerminateMany { count, .. } => all(*count).filter_map(|id| terminate(&id, 0)).collect(),
+        _ => Vec::new(),
+    }
 }

@@ -18,8 +18,17 @@ use crate::network::{Class, Link};
 pub struct Timed {
     /// When, from the beginning.
     pub at: Duration,
+    /// In which scope a user calls; empty: in the one that every node joins.
+    pub scope: String,
     /// What.
     pub act: Act,
+}
+
+impl Timed {
+    /// A fault, or a call in the scope that every node joins.
+    pub fn new(at: Duration, act: Act) -> Self {
+        Timed { at, scope: String::new(), act }
+    }
 }
 
 /// What happens. `for` is how long a fault lasts; without it, until everything heals.
@@ -391,6 +400,17 @@ impl Act {
         )
     }
 
+    /// The spec that a user's call asks for.
+    pub(super) fn spec_mut(&mut self) -> Option<&mut SpecPlan> {
+        match self {
+            Act::Start { spec, .. }
+            | Act::Update { spec, .. }
+            | Act::StartMany { spec, .. }
+            | Act::Storm { spec, .. } => Some(spec),
+            _ => None,
+        }
+    }
+
     /// The id of the child that a user's call is about.
     pub fn child(&self) -> Option<&str> {
         match self {
@@ -482,8 +502,17 @@ impl TryFrom<toml::Table> for Timed {
             None => return Err(ScenarioError(format!("an event needs `at`: {}", toml::Value::Table(table)))),
         };
         let shown = toml::Value::Table(table.clone());
-        let act = table.try_into().map_err(|error| ScenarioError(format!("event {shown}: {error}")))?;
-        Ok(Timed { at, act })
+        let wrong = |what: String| ScenarioError(format!("event {shown}: {what}"));
+        let scope = match table.remove("scope") {
+            None => String::new(),
+            Some(toml::Value::String(scope)) if !scope.is_empty() => scope,
+            Some(other) => return Err(wrong(format!("a scope has a name, not {other}"))),
+        };
+        let act: Act = table.try_into().map_err(|error: toml::de::Error| wrong(error.to_string()))?;
+        if !scope.is_empty() && !act.is_call() {
+            return Err(wrong("only calls are in a scope".into()));
+        }
+        Ok(Timed { at, scope, act })
     }
 }
 
@@ -491,6 +520,9 @@ impl From<Timed> for toml::Table {
     fn from(timed: Timed) -> toml::Table {
         let mut table = toml::Table::new();
         table.insert("at".into(), span::format(timed.at).into());
+        if !timed.scope.is_empty() {
+            table.insert("scope".into(), timed.scope.into());
+        }
         if let Ok(act) = toml::Table::try_from(&timed.act) {
             table.extend(act);
         }

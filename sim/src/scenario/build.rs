@@ -30,6 +30,13 @@ impl Scenario {
         self
     }
 
+    /// With a scope that every node joins beside the first one.
+    #[must_use]
+    pub fn with_scope(mut self, name: &str) -> Self {
+        self.cluster.scopes.push(name.into());
+        self
+    }
+
     /// With the configuration of a service. Name, addresses, seeds and security are those of the simulation.
     #[must_use]
     pub fn with_config(mut self, given: &Config) -> Self {
@@ -62,9 +69,15 @@ impl Scenario {
 
     /// Something happens so long after the beginning.
     #[must_use]
-    pub fn at(mut self, at: Duration, act: Act) -> Self {
+    pub fn at(self, at: Duration, act: Act) -> Self {
+        self.at_in("", at, act)
+    }
+
+    /// A user calls so long after the beginning, in one of the further scopes.
+    #[must_use]
+    pub fn at_in(mut self, scope: &str, at: Duration, act: Act) -> Self {
         let place = self.events.partition_point(|timed| timed.at <= at);
-        self.events.insert(place, Timed { at, act });
+        self.events.insert(place, Timed { scope: scope.into(), ..Timed::new(at, act) });
         self
     }
 
@@ -167,17 +180,21 @@ mod tests {
             .lasting(secs(20))
             .at(secs(5), Act::crash("node-1", secs(2)))
             .at(secs(1), Act::start("a", "mailer", "node-0"))
+            .with_scope("second")
+            .at_in("second", secs(2), Act::terminate("a", "node-2"))
             .at(secs(5), Act::split(&[&["node-0"], &["node-2", "node-3"]], secs(3)));
         let written: Scenario = r#"
             seed = 7
             duration = "20s"
             events = [
               { at = "1s", do = "start", id = "a", on = "node-0", spec = { kind = "mailer" } },
+              { at = "2s", scope = "second", do = "terminate", id = "a", on = "node-2" },
               { at = "5s", do = "down", node = "node-1", for = "2s" },
               { at = "5s", do = "split", sides = [["node-0"], ["node-2", "node-3"]], for = "3s" },
             ]
             [cluster]
             count = 4
+            scopes = ["second"]
             [kinds.mailer]
             for_ever = true
             runs = [{}]

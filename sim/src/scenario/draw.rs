@@ -8,6 +8,7 @@ mod long;
 mod network;
 mod plots;
 mod process;
+mod scopes;
 mod users;
 
 use std::collections::BTreeMap;
@@ -32,6 +33,8 @@ pub struct Draw {
     pub nodes: Option<usize>,
     /// How many ids of children are in use; drawn if not given.
     pub children: Option<usize>,
+    /// How many scopes nodes join, one or two; drawn if not given.
+    pub scopes: Option<usize>,
     /// How long faults and calls go on. Default: one minute.
     pub duration: Duration,
     /// What is drawn from.
@@ -84,6 +87,7 @@ impl Draw {
             seed,
             nodes: None,
             children: None,
+            scopes: None,
             duration: Duration::from_secs(60),
             profile: Profile::Swarm,
             timings: None,
@@ -130,6 +134,9 @@ impl Draw {
         };
         if let Some(long) = long {
             long.stretch(self, ids.count, &mut scenario);
+        }
+        if scopes::are_two(self) {
+            scopes::add_second(self, &mut scenario);
         }
         scenario
     }
@@ -285,6 +292,7 @@ impl Draw {
             seeds: 2,
             fanout: self.fanout(),
             startup: if self.profile == Profile::Rest { 0 } else { startup },
+            scopes: Vec::new(),
             timer_lateness: match faults.contains_key("lateness") {
                 true => Range::new(Duration::ZERO, lateness),
                 false => Range::ZERO,
@@ -451,6 +459,7 @@ impl Draw {
             ("newcomers", newcomers.to_string()),
             ("fanout", scenario.cluster.fanout.to_string()),
             ("startup", scenario.cluster.startup.to_string()),
+            ("scopes", (1 + scenario.cluster.scopes.len()).to_string()),
             ("duration", span::format(scenario.duration)),
             ("timings", format!("{:?}", config.profile).to_lowercase()),
             ("sync_interval", span::format(config.sync_interval)),

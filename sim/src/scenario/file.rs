@@ -86,6 +86,16 @@ mod tests {
             ("duration = \"9s\"\nevents = [{ at = \"2s\", do = \"cut\", links = [\"a-b\"] }]", "a=b"),
             ("duration = \"9s\"\nevents = [{ do = \"ring\" }]", "`at`"),
             ("duration = \"9s\"\nevents = [{ at = \"2s\", do = \"readdress\", node = \"node-1\" }]", "seeds keep"),
+            (
+                "duration = \"9s\"\nevents = [{ at = \"2s\", do = \"ring\", scope = \"x\" }]",
+                "only calls are in a scope",
+            ),
+            (
+                "duration = \"9s\"\nevents = [{ at = \"2s\", do = \"read\", id = \"a\", on = \"node-0\", scope = \"x\" }]",
+                "there is no scope x",
+            ),
+            ("duration = \"9s\"\n[cluster]\nscopes = [\"a\", \"a\"]", "there are two scopes a"),
+            ("duration = \"9s\"\n[[cluster.nodes]]\nname = \"a\"\nscopes = [\"x\"]", "there is no scope x"),
             ("duration = \"9s\"\n[cluster]\ncount = 0", "a cluster needs a node"),
             ("duration = \"9s\"\n[cluster]\ncount = 900000000", "900000000 nodes are too many"),
             ("duration = \"9s\"\n[cluster]\nsites = { drop-piggyback = nan }", "drop-piggyback fires with NaN"),

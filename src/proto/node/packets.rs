@@ -11,7 +11,7 @@ use crate::proto::packet::{DATAGRAM_BYTES_MAX, OPEN_BYTES_MAX, Packet, Place, Re
 use crate::proto::shared::{Alarm, Shared};
 use crate::proto::traffic::Topic;
 use crate::proto::wire::{Ask, FRAME_BYTES_TARGET, Life, Message, ROOTS_MAX, Roots, ScopeMessage, Status, Verdict};
-use crate::proto::{Identity, InstanceId, ScopeId, Site, Stats, Wakeup};
+use crate::proto::{Identity, InstanceId, Rule, ScopeId, Site, Stats, Wakeup};
 
 /// Replies to searches that one member may have outstanding; beyond, its requests are refused.
 const REPLIES_BYTES_MAX: usize = 1 << 20;
@@ -436,8 +436,10 @@ impl Writer {
             self.has_members = true;
             self.lead(packet, &Message::Members(node.cx.membership.told(RECENT_BESIDE_ANSWER_MAX)));
         }
+        let says_scope_once = node.cx.sabotage.lacks(Rule::ScopesAreNamed);
         if let Some(scope) = item.scope
             && self.scope != Some(scope)
+            && (self.scope.is_none() || !says_scope_once)
         {
             self.scope = Some(scope);
             self.has_lead = false;

@@ -50,13 +50,13 @@ impl Long {
         let paused = names[random.below(names.len())].clone();
         let mut events = Vec::new();
         if pauses && plan.take_away(&paused, at, at + before + after) {
-            events.push(Timed { at, act: Act::Pause { node: paused, resume: None, lasting } });
+            events.push(Timed::new(at, Act::Pause { node: paused, resume: None, lasting }));
         }
         let sides = names.len().min(2) + random.below(names.len().saturating_sub(3).max(1));
         if splits && names.len() > 1 {
             let (one, other) = names.split_at((sides / 2).max(1));
             let sides = vec![one.to_vec(), other.to_vec()];
-            events.push(Timed { at, act: Act::Split { sides, class: Default::default(), flap: None, lasting } });
+            events.push(Timed::new(at, Act::Split { sides, class: Default::default(), flap: None, lasting }));
         }
         events
     }
@@ -95,7 +95,7 @@ impl Long {
             true => Act::Start { id, on, replicated: 0, spec: SpecPlan::default() },
             false => Act::Terminate { id, on, replicated: 0 },
         };
-        Timed { at, act }
+        Timed::new(at, act)
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) fn events(draw: &Draw, faults: &BTreeMap<String, f64>, names: &[Strin
         let mut random = draw.stream(&format!("fault {name}"));
         for at in times(&mut random, rate, draw.duration) {
             let act = act(name, &mut random, names, config);
-            events.push(Timed { at, act });
+            events.push(Timed::new(at, act));
         }
     }
     events

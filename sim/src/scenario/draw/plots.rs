@@ -108,7 +108,7 @@ impl Plot<'_> {
     }
 
     fn push(&mut self, after: Duration, act: Act) {
-        self.events.push(Timed { at: self.at + after, act });
+        self.events.push(Timed::new(self.at + after, act));
     }
 
     /// A moment, drawn.

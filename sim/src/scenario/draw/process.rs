@@ -126,7 +126,7 @@ impl Nodes {
                 self.away.push((node, at, until));
             }
             if may {
-                self.events.push(Timed { at, act });
+                self.events.push(Timed::new(at, act));
             }
         }
     }
@@ -178,13 +178,11 @@ impl Nodes {
                 let node = self.plans[random.below(self.plans.len())].name.clone();
                 let by = lasting(&mut random);
                 let signed = far(&mut random);
-                self.events.push(Timed {
-                    at,
-                    act: match name {
-                        "wall-step" => Act::SetWallClock { node, by_ms: signed },
-                        _ => Act::JumpClock { node, by },
-                    },
-                });
+                let act = match name {
+                    "wall-step" => Act::SetWallClock { node, by_ms: signed },
+                    _ => Act::JumpClock { node, by },
+                };
+                self.events.push(Timed::new(at, act));
             }
         }
     }

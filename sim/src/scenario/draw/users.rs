@@ -49,7 +49,7 @@ fn rotations(draw: &Draw, ids: &Ids<'_>, nodes: &Nodes) -> Vec<Timed> {
         let to = key(&mut random);
         if at >= through {
             through = at + every * (3 * nodes.names().len() as u32 + 3);
-            events.push(Timed { at, act: Act::Rotate { to, every } });
+            events.push(Timed::new(at, Act::Rotate { to, every }));
         }
     }
     events
@@ -69,7 +69,7 @@ fn starts(draw: &Draw, ids: &Ids<'_>, nodes: &Nodes) -> Vec<Timed> {
     for child in 0..ids.count {
         let id = format!("child-{child}");
         let on = one_of(&mut random, &nodes.up(at));
-        events.push(Timed { at, act: Act::Start { replicated: 0, spec: SpecPlan::default(), id, on } });
+        events.push(Timed::new(at, Act::Start { replicated: 0, spec: SpecPlan::default(), id, on }));
         at += gap;
     }
     events
@@ -88,15 +88,15 @@ fn daily_life(draw: &Draw, ids: &Ids<'_>, nodes: &Nodes) -> Vec<Timed> {
         let [spec, another] = variants;
         match random.below(20) {
             0..10 => {
-                events.push(Timed { at, act: Act::Start { replicated: 0, id: id.clone(), on: on.clone(), spec } });
-                events.push(Timed { at: soon, act: Act::Read { id, on } });
+                events.push(Timed::new(at, Act::Start { replicated: 0, id: id.clone(), on: on.clone(), spec }));
+                events.push(Timed::new(soon, Act::Read { id, on }));
             }
-            10..16 => events.push(Timed { at, act: Act::Terminate { id, on, replicated: 0 } }),
-            16..18 => events.push(Timed { at, act: Act::Update { id, on, replicated: 0, spec } }),
+            10..16 => events.push(Timed::new(at, Act::Terminate { id, on, replicated: 0 })),
+            16..18 => events.push(Timed::new(at, Act::Update { id, on, replicated: 0, spec })),
             // The same id from two nodes at once, with equal or different specs.
             _ => {
-                events.push(Timed { at, act: Act::Start { replicated: 0, id: id.clone(), on, spec } });
-                events.push(Timed { at, act: Act::Start { replicated: 0, id, on: other, spec: another } });
+                events.push(Timed::new(at, Act::Start { replicated: 0, id: id.clone(), on, spec }));
+                events.push(Timed::new(at, Act::Start { replicated: 0, id, on: other, spec: another }));
             }
         }
     }
@@ -111,7 +111,7 @@ fn unusual(name: &str, at: Duration, ids: &Ids<'_>, nodes: &Nodes, random: &mut 
     let count = random.between(3, 30);
     let every = round(random.duration(Range::millis(1, 200)));
     let unique = format!("{name}-{}", at.as_micros());
-    let mut push = |after: Duration, act: Act| events.push(Timed { at: at + after, act });
+    let mut push = |after: Duration, act: Act| events.push(Timed::new(at + after, act));
     match name {
         // Terminated on one node, started and updated on another, all within a few messages.
         "conflict" => {
