@@ -11,9 +11,6 @@ use crate::cluster::{Cluster, NodeState, Options, Traffic};
 /// The sizes that make a table.
 pub const SIZES: [usize; 5] = [10, 30, 100, 300, 1_000];
 
-/// So many children for each node.
-pub const CHILDREN_PER_NODE: usize = 10;
-
 /// How long traffic is measured, once at rest and once under load.
 const MEASURED: Duration = Duration::from_secs(20);
 /// What still happens when a phase is over is none of the next one's.
@@ -39,9 +36,11 @@ pub struct Cost {
 pub struct Row {
     /// How many nodes there are.
     pub nodes: usize,
+    /// How many children they run.
+    pub children: usize,
     /// From the start of all nodes until all know all and have settled.
     pub form: Duration,
-    /// From the calls that start ten children per node, spread over all nodes, until all run.
+    /// From the calls that start all children, spread over all nodes, until all run.
     pub start: Duration,
     /// From the crash of a tenth of the nodes until all children run again.
     pub failover: Duration,
@@ -61,9 +60,9 @@ pub struct Row {
 
 impl Row {
     /// The heads of the columns.
-    pub const HEAD: &str = "| nodes | form | 10 N children run | 10 % lost: run again | then equal states | rolling, per node \
+    pub const HEAD: &str = "| nodes | children | form | all run | 10 % lost: run again | then equal states | rolling, per node \
         | at rest: datagrams, bytes, CPU | under load | form / start / loss: datagrams per node | CPU per node |\n\
-        |---|---|---|---|---|---|---|---|---|---|";
+        |---|---|---|---|---|---|---|---|---|---|---|";
 }
 
 impl fmt::Display for Cost {
@@ -79,8 +78,9 @@ impl fmt::Display for Row {
         let spent = self.spent.map(|time| format!("{:.0}", time.as_secs_f64() * 1e3)).join(" / ");
         write!(
             f,
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {form:.0} / {start:.0} / {loss:.0} | {spent} ms |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {form:.0} / {start:.0} / {loss:.0} | {spent} ms |",
             self.nodes,
+            self.children,
             seconds(self.form),
             seconds(self.start),
             seconds(self.failover),
@@ -120,12 +120,11 @@ impl fmt::Display for Phase {
     }
 }
 
-/// Measures one size; says of each phase what it took when it is over, for those who wait.
+/// Measures one size, with so many children; says of each phase what it took when it is over, for those who wait.
 ///
 /// # Panics
 /// If the cluster does not form or does not converge: that is a bug.
-pub fn measure(nodes: usize, report: impl FnMut(&str, &Phase)) -> Row {
-    let children = nodes * CHILDREN_PER_NODE;
+pub fn measure(nodes: usize, children: usize, report: impl FnMut(&str, &Phase)) -> Row {
     let mut measured = Measured { cluster: Cluster::new(Options::seeded(1)), nodes, report };
     let form = measured.phase("form", |cluster| {
         for node in 0..nodes {
@@ -159,6 +158,7 @@ pub fn measure(nodes: usize, report: impl FnMut(&str, &Phase)) -> Row {
     let per_node = |phase: &Phase| phase.sent.datagrams as f64 / nodes as f64;
     Row {
         nodes,
+        children,
         form: form.simulated,
         start: start.simulated,
         failover,

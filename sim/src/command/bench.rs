@@ -23,6 +23,9 @@ pub(crate) struct Bench {
     /// Measures how a cluster's own figures grow with its size instead, up to this one, and prints them as a table.
     #[arg(long, value_name = "NODES", num_args = 0..=1, default_missing_value = "1000", conflicts_with = "nodes")]
     table: Option<usize>,
+    /// How many children the table's clusters run for each node. A thousand nodes with a hundred each take some 20 GB.
+    #[arg(long, default_value_t = 10, requires = "table", value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    children_per_node: u16,
     /// Measures what it costs a cluster of this size that starts ask every member instead: beside a silent one, and when
     /// many children fail over at once.
     #[arg(long, value_name = "NODES", value_parser = clap::value_parser!(u16).range(30..=1_000), conflicts_with_all = ["nodes", "table"])]
@@ -32,7 +35,7 @@ pub(crate) struct Bench {
 impl Bench {
     pub(crate) fn execute(&self) -> Result<u8, Wrong> {
         if let Some(nodes_max) = self.table {
-            table(nodes_max);
+            table(nodes_max, usize::from(self.children_per_node));
             return Ok(0);
         }
         if let Some(nodes) = self.asking {
@@ -54,10 +57,11 @@ impl Bench {
 }
 
 /// Rows are printed as they come: the last ones take minutes.
-fn table(nodes_max: usize) {
+fn table(nodes_max: usize, children_per_node: usize) {
     println!("{}", growth::Row::HEAD);
     for nodes in growth::SIZES.into_iter().filter(|nodes| *nodes <= nodes_max) {
-        let row = growth::measure(nodes, |name, phase| eprintln!("{nodes} nodes: {name:<7} {phase}"));
+        let children = nodes * children_per_node;
+        let row = growth::measure(nodes, children, |name, phase| eprintln!("{nodes} nodes: {name:<7} {phase}"));
         println!("{row}");
     }
 }
