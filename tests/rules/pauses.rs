@@ -1,6 +1,8 @@
 //! What a process must not go by that stood still: what it had found out of others before, and the time that went by.
 
-use haulout::proto::{Rule, Sabotage};
+use std::time::Duration;
+
+use haulout::proto::{Fanout, Rule, Sabotage};
 use haulout_sim::{Cluster, Link, Options, PacketClass, Range, Resume};
 
 use crate::support::*;
@@ -96,18 +98,59 @@ fn a_newcomer_that_stood_still_does_not_settle_beside_the_others() {
                 let add = |cluster: &mut Cluster, name: &str| {
                     let mut options = cluster.node_options();
                     options.children = vec![spec("child", "")];
-                    cluster.add_node_with(name, options)
+                    cluster.add_node_with(name, options);
                 };
-                add(&mut cluster, "a");
-                add(&mut cluster, "b");
+                ["a", "b"].into_iter().for_each(|name| add(&mut cluster, name));
                 cluster.converge(REST);
-                let newcomer = add(&mut cluster, "c");
+                add(&mut cluster, "c");
                 cluster.run_for(millis(1));
-                cluster.pause(newcomer);
+                cluster.pause(C);
                 cluster.run_for(secs(30));
-                cluster.resume(newcomer);
+                cluster.resume(C);
                 cluster.run_for(secs(10));
                 no_overlap(&cluster)
+            })?;
+        }
+        Ok(())
+    });
+}
+
+/// Goal: nor does it go by what others said before, who may have settled since: it would not know what they run.
+/// Method: a newcomer that waits no longer than for answers stands still at every stage of that; meanwhile the others settle,
+/// and a child is started. When it goes on, its next questions are lost. Once with members that count as many, so that all
+/// are asked once more.
+#[test]
+fn a_newcomer_that_stood_still_does_not_go_by_old_answers() {
+    let paused_after = (99..=105).chain([150, 200]).map(millis);
+    let cases: Vec<_> = paused_after.flat_map(|after| RESUMES.map(|resume| (after, resume))).collect();
+    needs(Rule::PauseRestartsWait, |sabotage| {
+        for (fanout, (after, resume)) in [1, 16].into_iter().flat_map(|max| cases.iter().map(move |&case| (max, case)))
+        {
+            with_seeds(sabotage, |options| {
+                let mut cluster = Cluster::new(Options { resume, fanout: Fanout::at_most(fanout), ..options });
+                let add = |cluster: &mut Cluster, name: &str, settle_timeout| {
+                    let mut options = cluster.node_options();
+                    options.config.settle_timeout = Some(settle_timeout);
+                    cluster.add_node_with(name, options);
+                };
+                ["a", "b"].into_iter().for_each(|name| add(&mut cluster, name, secs(5)));
+                cluster.run_for(SOON);
+                add(&mut cluster, "c", Duration::ZERO);
+                cluster.run_for(after);
+                let has_settled = cluster.listing(C).is_some();
+                cluster.pause(C);
+                run_child(&mut cluster, A, spec("child", ""));
+                [A, B].into_iter().for_each(|other| cluster.cut(C, other));
+                cluster.resume(C);
+                cluster.run_for(millis(150));
+                cluster.heal();
+                cluster.expect(REST, "it has settled", |cluster| cluster.listing(C).is_some());
+                match has_settled || lists(&mut cluster, C, "child") {
+                    true => Ok(()),
+                    false => {
+                        Err(format!("paused after {after:?}, it has settled and does not know what the others run"))
+                    }
+                }
             })?;
         }
         Ok(())

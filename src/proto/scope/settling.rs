@@ -24,6 +24,7 @@ const JOIN_GRACE: Duration = Duration::from_secs(1);
 /// What a node knows while it waits.
 #[derive(Debug)]
 pub(crate) struct Settling {
+    /// When the wait began; after a pause, when what others had said before has been read.
     since: Time,
     /// What each answered last, and when.
     answers: BTreeMap<InstanceId, (Status, Time)>,
@@ -53,10 +54,11 @@ impl Settling {
 }
 
 impl Scope {
-    /// This process stood still: nobody had a chance to be heard, so the wait counts from now.
+    /// This process stood still: nobody had a chance to be heard, so the wait begins again. What comes in now may have been
+    /// said at any time before, by somebody who has settled since.
     pub(crate) fn wait_anew(&mut self, now: Time) {
         if let Some(settling) = &mut self.settling {
-            settling.since = now;
+            settling.since = now + LOOK_INTERVAL;
             settling.confirming = None;
         }
     }
@@ -149,13 +151,13 @@ impl Scope {
         if let Some((&instance, _)) = settled {
             self.pull_soon(cx, instance);
         } else {
-            let has_waited = cx.config.settle_timeout.is_some_and(|timeout| cx.now.since(settling.since) >= timeout);
-            let may_hear = cx.now.since(settling.since) < cx.config.settle_timeout.unwrap_or_default() + JOIN_GRACE;
+            let has_waited = cx.config.settle_timeout.is_some_and(|timeout| cx.now >= settling.since + timeout);
+            let may_hear = cx.now < settling.since + cx.config.settle_timeout.unwrap_or_default() + JOIN_GRACE;
             let is_joining = may_hear && cx.links.is_joining();
             if has_waited && settling.answers.len() == active.len() && !is_joining {
                 // Whoever answered a while ago may have settled since. Where members are few, each was asked just now.
                 let asked = if cx.is_small() { cx.now - LOOK_INTERVAL } else { cx.now };
-                settling.confirming.get_or_insert(asked);
+                settling.confirming.get_or_insert(asked.max(settling.since));
                 if active.keys().all(|&instance| settling.has_answered(instance)) {
                     cx.stats.settled_alone += 1;
                     self.settle(cx);
