@@ -1,5 +1,6 @@
 //! The tokio side: handles, sockets, timers, child tasks. It makes no decision of the protocol; those are in `proto`.
 
+mod alarm;
 mod clock;
 mod context;
 #[cfg(feature = "doctor")]

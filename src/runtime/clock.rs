@@ -16,6 +16,12 @@ impl Clock {
     pub(super) fn now(&self) -> Time {
         Time::from_nanos(since(self.origin))
     }
+
+    /// What the system's clock reads at this time, in nanoseconds.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(super) fn reading_at(&self, time: Time) -> u64 {
+        self.origin.saturating_add(time.as_nanos())
+    }
 }
 
 /// The wall clock in milliseconds since the Unix epoch, only for showing "since when".

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::sleep;
 use tracing::{debug, trace, warn};
 
+use super::alarm::Alarm;
 use super::clock::Clock;
 use super::log::Log;
 use super::node::Call;
@@ -81,8 +81,10 @@ pub(super) struct Driver {
     exit: Exit,
 }
 
-/// Everything that can wake the loop, apart from datagrams and timers.
+/// Everything that can wake the loop, apart from datagrams.
 pub(super) struct Inputs {
+    /// Rings when something is due.
+    pub(super) alarm: Alarm,
     /// From handles; closed when all of them are dropped.
     pub(super) calls: mpsc::UnboundedReceiver<Call>,
     /// From runs of children.
@@ -211,18 +213,20 @@ impl Driver {
         if self.streams.has_broken() {
             return Woken::Other;
         }
-        let pause = due.map(|due| due.since(self.clock.now()));
         let inputs = &mut self.inputs;
+        let is_due = due.is_some_and(|due| due <= self.clock.now());
+        if !is_due {
+            inputs.alarm.set(&self.clock, due);
+        }
         tokio::select! {
             call = inputs.calls.recv(), if !self.exit.handles_gone => Woken::Call(call),
             Some((run, event)) = inputs.reports.recv() => Woken::Report(run, event),
             Some(inbound) = inputs.inbox.recv() => Woken::Inbound(inbound),
             _ = &mut inputs.user_runtime, if !self.exit.runtime_gone => Woken::RuntimeGone,
             _ = self.datagrams.readable() => Woken::Other,
-            // One that was due already has not let the I/O driver have its turn.
-            () = sleep(pause.unwrap_or_default()), if pause.is_some() => {
-                if pause.is_some_and(|pause| pause.is_zero()) { Woken::Other } else { Woken::Timer }
-            }
+            () = inputs.alarm.rung(), if !is_due => Woken::Timer,
+            // Nobody has waited, so the I/O driver has not had its turn.
+            () = std::future::ready(()), if is_due => Woken::Other,
         }
     }
 

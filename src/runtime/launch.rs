@@ -10,6 +10,7 @@ use tokio::runtime::{self, Handle};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{Instrument, error, error_span, info};
 
+use super::alarm::Alarm;
 use super::clock::{self, Clock};
 use super::driver::{Driver, Farewells, Inputs};
 use super::keys;
@@ -115,6 +116,13 @@ async fn drive(launch: Launch) -> Option<Farewells> {
             return None;
         }
     };
+    let alarm = match Alarm::new() {
+        Ok(alarm) => alarm,
+        Err(source) => {
+            let _ = ready.send(Err(StartNodeError::System { what: "a timer", source }));
+            return None;
+        }
+    };
     let about = (birth.addr, birth.instance);
     let node = match Node::new(&config, birth, clock.now()) {
         Ok(node) => node,
@@ -139,7 +147,7 @@ async fn drive(launch: Launch) -> Option<Farewells> {
     streams.listen(listener);
     let (sentinel, user_runtime) = watch_runtime(&user);
     let tasks = Tasks::new(about.name.as_str().into(), user, reports_sender, config.start_timeout);
-    let inputs = Inputs { calls, reports, inbox, inbox_sender, user_runtime };
+    let inputs = Inputs { alarm, calls, reports, inbox, inbox_sender, user_runtime };
     let state = State::new(node);
     let view = state.view();
     let driver = Driver::new(state, clock, config, (datagrams, buffer_bytes), streams, tasks, inputs);
