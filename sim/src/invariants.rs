@@ -180,6 +180,14 @@ pub const ALL: &[Invariant] = &[
     invariant(
         Safety,
         "membership",
+        "members-are-as-they-joined",
+        membership::members_are_as_they_joined,
+        "in a converged cluster each member of a scope is listed with the weight, kinds, labels and version with which it \
+         joined that scope",
+    ),
+    invariant(
+        Safety,
+        "membership",
         "renewals-have-a-cause",
         membership::renewals_have_a_cause,
         "nobody changes its identity without having been declared down, or more often than that",

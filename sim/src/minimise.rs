@@ -27,8 +27,8 @@ impl Scenario {
     /// Nobody joins a scope any more.
     fn leave_out(&mut self, scope: &str) {
         self.cluster.scopes.retain(|name| name != scope);
-        self.cluster.nodes.iter_mut().filter_map(|node| node.scopes.as_mut()).for_each(|names| {
-            names.retain(|name| name != scope);
+        self.cluster.nodes.iter_mut().filter_map(|node| node.scopes.as_mut()).for_each(|scopes| {
+            scopes.remove(scope);
         });
     }
 }

@@ -153,9 +153,10 @@ pub struct NodePlan {
     /// The kinds that it can run; none listed: every kind that the scenario names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kinds: Vec<String>,
-    /// Which of the further scopes it joins; all of them, if this is not given.
+    /// Which of the further scopes it joins, and its weight in each. Default: all of them, with the weight that it has in the
+    /// first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scopes: Option<Vec<String>>,
+    pub scopes: Option<BTreeMap<String, u16>>,
     /// Its labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -448,7 +449,7 @@ impl Scenario {
             true => Ok(()),
             false => Err(ScenarioError(format!("there is no scope {name}"))),
         };
-        nodes.iter().flat_map(|node| &node.scopes).flatten().try_for_each(known)?;
+        nodes.iter().flat_map(|node| &node.scopes).flat_map(BTreeMap::keys).try_for_each(known)?;
         let scoped = self.events.iter().filter(|timed| !timed.scope.is_empty());
         scoped.into_iter().try_for_each(|timed| known(&timed.scope).map_err(|error| error.at(timed)))
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
+use haulout::Event;
 use haulout::proto::Time;
 
 use crate::NodeIdx;
@@ -151,16 +152,28 @@ fn struck(history: &History) -> BTreeMap<&'static str, u64> {
     struck
 }
 
-/// How often scopes met: nodes that joined the first only, and ids that ran in several.
-fn in_two_scopes(cluster: &Cluster) -> [(&'static str, u64); 3] {
+/// A node that settles so much later in one scope than in another has asked different members, or has asked again.
+const APART: Duration = Duration::from_millis(100);
+
+/// How often scopes met: nodes that joined the first only, or settled in one alone, and ids that ran in several.
+fn in_two_scopes(cluster: &Cluster) -> [(&'static str, u64); 4] {
     let scopes = cluster.scopes();
     let is_outside = |node: &NodeIdx| scopes.iter().any(|scope| !cluster.takes_part(*node, *scope));
     let runs = cluster.journal().runs().iter();
     let ran: BTreeSet<_> = runs.map(|run| (&run.id, run.scope)).collect();
     let ids: BTreeSet<_> = ran.iter().map(|(id, _)| id).collect();
+    let settled_alone = |node: NodeIdx| {
+        let settled = cluster.events(node).iter().filter(|(.., event)| *event == Event::Settled);
+        let times: Vec<_> = settled.map(|(at, scope, _)| (*at, *scope)).collect();
+        let is_near = |at: Time, other: Time| at.since(other).max(other.since(at)) < APART;
+        let is_alone = |&&(at, scope): &&(Time, _)| !times.iter().any(|&(when, of)| of != scope && is_near(at, when));
+        times.iter().filter(is_alone).count() as u64
+    };
+    let in_two = cluster.nodes().filter(|node| scopes.len() > 1 && !is_outside(node));
     [
         ("second_scopes", scopes.len() as u64 - 1),
         ("nodes_outside_a_scope", cluster.nodes().filter(is_outside).count() as u64),
+        ("settled_in_one_scope", in_two.map(settled_alone).sum()),
         ("ids_in_two_scopes", (ran.len() - ids.len()) as u64),
     ]
 }

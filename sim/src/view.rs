@@ -77,7 +77,7 @@ mod tests {
         let options = Options { scopes: vec!["second".into()], contacts: true, ..Options::seeded(1) };
         let mut cluster = Cluster::new(options);
         let [a, b] = ["a", "b"].map(|name| cluster.add_node(name));
-        let outside = crate::NodeOptions { scopes: Vec::new(), ..cluster.node_options() };
+        let outside = crate::NodeOptions { scopes: Default::default(), ..cluster.node_options() };
         let c = cluster.add_node_with("c", outside);
         cluster.converge(Duration::from_secs(30));
         let [first, second] = cluster.scopes()[..] else { panic!("two scopes") };

@@ -59,6 +59,9 @@ pub(super) enum Held {
     Close(End),
 }
 
+/// A node's share of children where nothing is said about it.
+const WEIGHT: u16 = 100;
+
 impl Held {
     fn is_on(&self, end: End) -> bool {
         matches!(self, Held::Frame(on, _) | Held::Close(on) if *on == end)
@@ -82,10 +85,10 @@ impl Cluster {
         NodeOptions {
             kinds: self.options.kinds.clone(),
             labels: BTreeMap::new(),
-            weight: 100,
+            weight: WEIGHT,
             children: Vec::new(),
             joins: true,
-            scopes: self.options.scopes.clone(),
+            scopes: self.options.scopes.iter().map(|name| (name.clone(), WEIGHT)).collect(),
             config: Config {
                 seeds: (0..self.options.seed_nodes).map(|seed| address(NodeIdx(seed)).to_string()).collect(),
                 security: self.options.security(),

@@ -129,8 +129,9 @@ pub struct NodeOptions {
     pub children: Vec<ChildSpec>,
     /// Whether it joins scopes by itself as soon as it starts.
     pub joins: bool,
-    /// Those that it joins beside the one that all join, with the same kinds, labels, weight and start-up children.
-    pub scopes: Vec<String>,
+    /// Those that it joins beside the one that all join, and its weight in each; with the same kinds, labels and start-up
+    /// children.
+    pub scopes: BTreeMap<String, u16>,
     /// Its configuration.
     pub config: Config,
     /// Its instance at every start, to see why that is wrong. Default (`None`): a new one each time.

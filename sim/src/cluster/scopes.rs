@@ -25,7 +25,7 @@ impl Cluster {
 
     /// Whether a node joins a scope by itself, whenever it starts.
     pub fn takes_part(&self, node: NodeIdx, scope: ScopeId) -> bool {
-        scope == self.scope() || self.slots[node.0].options.scopes.iter().any(|name| ScopeId::of(name) == scope)
+        scope == self.scope() || self.slots[node.0].options.scopes.keys().any(|name| ScopeId::of(name) == scope)
     }
 
     /// Those of some nodes that take part in a scope.
@@ -46,11 +46,12 @@ impl Cluster {
     pub(super) fn join_own_scopes(&mut self, node: NodeIdx) {
         let options = self.slots[node.0].options.clone();
         let kinds: Vec<Kind> = options.kinds.iter().map(|kind| Kind::new(kind).expect("a kind")).collect();
-        for name in [&self.options.scope].into_iter().chain(&options.scopes).cloned().collect::<Vec<_>>() {
+        let first = (self.options.scope.clone(), options.weight);
+        for (name, weight) in [first].into_iter().chain(options.scopes) {
             let setup = ScopeSetup {
                 name,
                 kinds: kinds.clone(),
-                weight: options.weight,
+                weight,
                 labels: options.labels.clone().into_iter().collect(),
                 version: "1".into(),
                 children: options.children.clone(),

@@ -83,6 +83,19 @@ impl<'a> Knowledge<'a> {
         is_only_one && all.iter().any(has_found)
     }
 
+    /// Whether between two runs of one child a start may have made a second life of the same birth and the same spec: on a
+    /// node that had not heard of the first.
+    pub(super) fn may_be_two_lives(&self, all: &[Entry<'_>], earlier: &Run, later: &Run) -> bool {
+        let made = || all.iter().filter(|entry| entry.may_have_made() == Some(&*later.spec));
+        let is_between = |entry: &&Entry<'_>| entry.done() >= earlier.began && entry.call.called <= later.began;
+        made().filter(is_between).any(|second| {
+            let had_heard =
+                |first: &Entry<'_>| self.reaches(first.instance, first.done(), second.instance, second.call.called);
+            let before = made().filter(|first| first.call.request != second.call.request);
+            before.filter(|first| first.call.called <= earlier.began).any(|first| !had_heard(first))
+        })
+    }
+
     /// Whether whoever made a call must have known of a start: itself, because it ended a life and there was no other
     /// one, or as what an update replaced that it knew of, made when that start was all there was.
     fn covers(&self, end: &Entry<'_>, start: &Entry<'_>, all: &[Entry<'_>]) -> bool {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use haulout::proto::{Command, InstanceId, Time};
+use haulout::proto::{Command, InstanceId, ScopeSetup, Time};
 use haulout::{Event, MemberInfo};
 
 use super::Evidence;
@@ -30,6 +30,31 @@ pub(super) fn crashes_are_real(evidence: &Evidence<'_>) -> Result<(), Violation>
 
 pub(super) fn no_false_conflict(evidence: &Evidence<'_>) -> Result<(), Violation> {
     conflicts_are_real(&Facts::of(evidence.view, evidence.bounds))
+}
+
+/// What a member says of itself in one scope is what its users said when it joined that one.
+pub(super) fn members_are_as_they_joined(evidence: &Evidence<'_>) -> Result<(), Violation> {
+    let (view, core) = (evidence.view, if evidence.converged.is_some() { evidence.core } else { &[] });
+    let joins = view.history.calls.iter().filter_map(|call| match &call.command {
+        Command::JoinScope(setup) => {
+            let mut setup = setup.clone();
+            // In listings they are in order.
+            setup.kinds.sort();
+            Some((call.instance?, setup))
+        }
+        _ => None,
+    });
+    let joins: BTreeMap<InstanceId, ScopeSetup> = joins.collect();
+    for (node, member) in core.iter().flat_map(|&node| view.members(node).iter().map(move |member| (node, member))) {
+        let Some(setup) = joins.get(&member.instance) else { continue };
+        let says = (member.weight, &member.kinds, &member.labels, &member.version);
+        let joined = (setup.weight, &setup.kinds, &setup.labels, &setup.version);
+        if says != joined {
+            let detail = format!("{} is listed as {says:?}, and joined as {joined:?}", member.name);
+            return Err(Violation::safety("members-are-as-they-joined", view.cluster.now(), detail).on(node));
+        }
+    }
+    Ok(())
 }
 
 /// Members that are down are remembered for a day. Clocks that run fast make it a little less.

@@ -9,6 +9,7 @@ use haulout::{ChildId, Restart, Shutdown, Spec};
 
 use super::Evidence;
 use super::calls::{What, by_child};
+use super::desired_state::Knowledge;
 use super::facts::{Facts, paused_within};
 use crate::NodeIdx;
 use crate::history::{FaultKind, History, LifeEnd};
@@ -243,16 +244,19 @@ fn nobody_remembered_between(history: &History, from: Time, to: Time, window: Du
 }
 
 /// No run begins after its life was done, or with a number that is not higher than that of every earlier run, unless a
-/// fault kept the two nodes apart or all memory was lost. Lives that began at once on two nodes may share a birth; their
-/// specs tell them apart.
+/// fault kept the two nodes apart or all memory was lost. Lives that began on two nodes that had not heard of each other may
+/// share a birth; their specs tell them apart, if they are not the same too.
 fn no_rerun(facts: &Facts<'_>, wrong: Wrong) -> Result<(), Violation> {
+    let (knowledge, calls) = (Knowledge::new(facts), by_child(facts.history));
     let mut lives: BTreeMap<(&ChildId, u64), Vec<&Run>> = BTreeMap::new();
     for later in facts.journal.runs() {
         let earlier = lives.entry((&later.id, later.epoch.birth)).or_default();
         // A life has few runs, but for those that fail all the time: of these the latest hundred say enough.
         for earlier in earlier.iter().rev().take(100).filter(|earlier| earlier.spec == later.spec) {
+            let entries = calls.get(&later.id).map_or(&[][..], Vec::as_slice);
             let explained = || {
                 facts.excused([earlier.node, later.node], earlier.began, later.began)
+                    || knowledge.may_be_two_lives(entries, earlier, later)
                     || nobody_remembered_between(facts.history, earlier.began, later.began, facts.bounds.settling)
             };
             if wrong.holds(earlier, later) && !explained() {

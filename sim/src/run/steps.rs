@@ -109,6 +109,7 @@ pub(super) fn add(cluster: &mut Cluster, scenario: &Scenario, plan: &NodePlan) -
     if !plan.kinds.is_empty() {
         options.kinds.clone_from(&plan.kinds);
     }
+    options.scopes.values_mut().for_each(|weight| *weight = plan.weight);
     plan.scopes.iter().for_each(|scopes| options.scopes.clone_from(scopes));
     options.labels.clone_from(&plan.labels);
     options.weight = plan.weight;

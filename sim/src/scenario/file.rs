@@ -95,7 +95,7 @@ mod tests {
                 "there is no scope x",
             ),
             ("duration = \"9s\"\n[cluster]\nscopes = [\"a\", \"a\"]", "there are two scopes a"),
-            ("duration = \"9s\"\n[[cluster.nodes]]\nname = \"a\"\nscopes = [\"x\"]", "there is no scope x"),
+            ("duration = \"9s\"\n[[cluster.nodes]]\nname = \"a\"\nscopes = { x = 100 }", "there is no scope x"),
             ("duration = \"9s\"\n[cluster]\ncount = 0", "a cluster needs a node"),
             ("duration = \"9s\"\n[cluster]\ncount = 900000000", "900000000 nodes are too many"),
             ("duration = \"9s\"\n[cluster]\nsites = { drop-piggyback = nan }", "drop-piggyback fires with NaN"),

@@ -2,7 +2,8 @@
 
 use super::super::testing::Hand;
 use super::*;
-use crate::NodeIdx;
+use crate::view::View;
+use crate::{Bounds, Cluster, NodeIdx, NodeOptions, Options};
 
 fn name(result: Result<(), Violation>) -> Option<(&'static str, Option<NodeIdx>)> {
     result.err().map(|violation| (violation.invariant, violation.node))
@@ -124,5 +125,36 @@ fn whoever_is_said_to_have_crashed_has_ended_or_was_out_of_reach_of_two() {
         let mut twin = Hand::new(3);
         twin.fault(FaultKind::Twin(NodeIdx(3), NodeIdx(1)), 1, 210);
         assert_eq!(said(twin.fault(rejects(0, machine), 190, 210).fault(rejects(2, machine), 190, 210)), verdict);
+    }
+}
+
+/// Goal: a member that is listed with what it said in another scope, or never, is seen. Method: a node with other weights in
+/// two scopes, as it is, and as if its users had asked for something else in one of them.
+#[test]
+fn a_member_is_listed_in_each_scope_with_what_it_joined_it_with() {
+    let mut cluster = Cluster::new(Options { scopes: vec!["second".into()], ..Options::seeded(1) });
+    let a = cluster.add_node("a");
+    let scopes = [("second".to_owned(), 300)].into();
+    let options = NodeOptions { weight: 50, scopes, ..cluster.node_options() };
+    let b = cluster.add_node_with("b", options);
+    cluster.converge(Duration::from_secs(30));
+    let bounds = Bounds::new(&cluster.options().config, 2, cluster.options().link);
+    let is_right = |view: &View<'_>| {
+        members_are_as_they_joined(&Evidence {
+            view,
+            bounds: &bounds,
+            startup: &[],
+            core: &[a, b],
+            converged: Some(&[]),
+        })
+    };
+    for mut view in View::all(&cluster) {
+        assert_eq!(is_right(&view), Ok(()));
+        let instance = cluster.instance(b);
+        for call in view.history.to_mut().calls.iter_mut().filter(|call| call.instance == instance) {
+            let Command::JoinScope(setup) = &mut call.command else { continue };
+            setup.weight = 350 - setup.weight;
+        }
+        assert!(is_right(&view).expect_err("the weight of the other scope").detail.contains("b is listed as"));
     }
 }

@@ -84,6 +84,23 @@ fn a_run_after_the_child_was_done_or_with_an_old_number_is_found_unless_a_fault_
     assert!(no_rerun(&ended.facts(), Wrong::Epoch).is_ok(), "nobody was left to remember");
 }
 
+/// Goal: two lives of one birth and one spec are not taken for one. Method: a child runs again with an old number; while
+/// that one ran, another node was asked for the same child, one that had heard of the first start or one that stood still.
+#[test]
+fn a_start_on_a_node_that_had_not_heard_of_the_first_may_have_made_another_life() {
+    let again = |pause: bool| {
+        let (mut hand, child) = (Hand::new(3), spec("x"));
+        hand.start(0, "x", 90).start(2, "x", 200);
+        hand.run_of(&child, 1, (1, 1), (100, 110), Outcome::Stopped);
+        hand.run_of(&child, 1, (1, 1), (320, 0), Outcome::Stopped);
+        if pause {
+            hand.fault(FaultKind::Paused(NodeIdx(2)), 50, 300);
+        }
+        no_rerun(&hand.facts(), Wrong::Epoch)
+    };
+    assert!(again(false).is_err() && again(true).is_ok());
+}
+
 #[test]
 fn what_still_runs_when_its_node_has_left_is_found() {
     let left = |ending: Ending| {

@@ -1,9 +1,11 @@
 //! A second scope beside the first one. Users call in both, many children have the same id in both, and some nodes join the
 //! first only. Everything else of the seed stays as it was: who goes when, and what users call when and where.
 
+use std::collections::BTreeMap;
+
 use twox_hash::XxHash3_64;
 
-use super::super::{Scenario, Timed};
+use super::super::{NodePlan, Scenario, Timed};
 use super::{Draw, Profile};
 use crate::random::Random;
 
@@ -34,11 +36,14 @@ pub(super) fn are_two(draw: &Draw) -> bool {
 pub(super) fn add_second(draw: &Draw, scenario: &mut Scenario) {
     let mut random = draw.stream("second scope");
     scenario.cluster.scopes.push(NAME.into());
-    // The first nodes, as everybody's seeds, stay for good, and so does the scope.
-    for node in scenario.cluster.nodes.iter_mut().skip(scenario.cluster.seeds) {
-        node.scopes = random.chance(OUTSIDERS).then(Vec::new);
+    for (number, node) in scenario.cluster.nodes.iter_mut().enumerate() {
+        let weight = *random.pick(&[100, 100, 50, 300]).unwrap_or(&100);
+        // Everybody's seeds are there in the end, and so is somebody of the scope.
+        let joins = !random.chance(OUTSIDERS) || number < scenario.cluster.seeds;
+        node.scopes = Some(joins.then(|| (NAME.to_owned(), weight)).into_iter().collect());
     }
-    let outside = |name: &str| scenario.cluster.nodes.iter().any(|node| node.name == name && node.scopes.is_some());
+    let is_outside = |node: &NodePlan| node.scopes.as_ref().is_some_and(BTreeMap::is_empty);
+    let outside = |name: &str| scenario.cluster.nodes.iter().any(|node| node.name == name && is_outside(node));
     let mut events = Vec::with_capacity(scenario.events.len());
     for timed in &scenario.events {
         let (is_first, is_second) = match timed.act.child() {
