@@ -100,21 +100,21 @@ async fn every_figure_is_published_with_its_labels_and_follows_what_happens() {
     supervisor.start_child(ChildSpec::raw("a", "kind", "").unwrap()).running(Duration::from_secs(10)).await.unwrap();
 
     let value = |key: &str| recorded.values.lock().unwrap().get(key).copied();
+    let of_node = Stats::default().figures().map(|figure| (format!("{}{{node=n1}}", figure.metric), figure));
+    let of_scope = ScopeStats::default().figures();
+    let of_scope = of_scope.map(|figure| (format!("{}{{node=n1,scope=jobs}}", figure.metric), figure));
+    let figures: Vec<_> = of_node.chain(of_scope).collect();
     let running = "haulout_scope_children_running{node=n1,scope=jobs}";
     let is_published = async {
-        while value(running) != Some((FigureKind::Gauge, 1.0)) {
+        while value(running) != Some((FigureKind::Gauge, 1.0)) || figures.iter().any(|(key, _)| value(key).is_none()) {
             recorded.changed.notified().await;
         }
     };
     tokio::time::timeout(Duration::from_secs(10), is_published).await.expect("published within seconds");
     assert_eq!(value("haulout_starts{node=n1}"), Some((FigureKind::Counter, 1.0)));
     let described = recorded.described.lock().unwrap();
-    for figure in Stats::default().figures() {
-        let (kind, _) = value(&format!("{}{{node=n1}}", figure.metric)).expect(figure.metric);
-        assert_eq!((kind, described[figure.metric].as_str()), (figure.kind, figure.help), "{}", figure.metric);
-    }
-    for figure in ScopeStats::default().figures() {
-        let (kind, _) = value(&format!("{}{{node=n1,scope=jobs}}", figure.metric)).expect(figure.metric);
-        assert_eq!((kind, described[figure.metric].as_str()), (figure.kind, figure.help), "{}", figure.metric);
+    for (key, figure) in &figures {
+        let (kind, _) = value(key).expect("it is there");
+        assert_eq!((kind, described[figure.metric].as_str()), (figure.kind, figure.help), "{key}");
     }
 }
