@@ -1,11 +1,11 @@
 //! The tokio side: handles, sockets, timers, child tasks. It makes no decision of the protocol; those are in `proto`.
 
-mod alarm;
 mod clock;
 mod context;
 #[cfg(feature = "doctor")]
 pub mod doctor;
 mod driver;
+mod due_timer;
 mod frames;
 mod keys;
 mod kinds;

@@ -22,12 +22,8 @@ const ASKED_MAX: usize = LOOKS_MAX / 2;
 const ASKED_PER_SECOND_MAX: usize = 64;
 /// Pauses before silence counts, with a probe before each: with a tenth of all datagrams lost, both ways, one of them fails in a thousand looks.
 pub(crate) const PROBES: u32 = 4;
-/// After so many pauses a look that waits for others ends...
+/// After so many pauses a look that waits for others ends, unless it is patient.
 const TURNS_MAX: u32 = 3 * PROBES;
-/// ... or after so many more, each twice as long as the one before, where the process seems to have ended and those who
-/// were asked are silent: where many die together the deaths of those become known meanwhile, and others are asked. It comes
-/// to 0.9 s, less than silence takes to judge.
-const PATIENT_TURNS: u32 = 6;
 /// A stream that is accepted and ends at once may be one of the last that a dying process was given.
 const DIALS_MAX: u32 = 3;
 /// Members that one look is told to; any further one asks again.
@@ -71,6 +67,11 @@ pub(crate) struct Look {
     pub(crate) next: Time,
     /// Whether this node saw a reason itself, and not only another one asked.
     pub(crate) accuses: bool,
+    /// How long it waits in all where the process seems to have ended and those who were asked are silent: where many die
+    /// together the deaths of those become known meanwhile, and others are asked.
+    patience_max: Duration,
+    began: Time,
+    waited: Duration,
     /// The stream that tries the port.
     pub(crate) conn: Option<ConnId>,
     dialled: Time,
@@ -81,15 +82,20 @@ pub(crate) struct Look {
     askers: Vec<(Identity, u64)>,
     /// Who was asked to look too, and whether they say that it is gone.
     witnesses: Vec<(Identity, Option<bool>)>,
+    /// Whether one of them died before it said anything, and is one no more.
+    has_lost_witness: bool,
 }
 
 impl Look {
-    pub(crate) fn new(suspect: Identity, now: Time, pause: Duration) -> Self {
+    pub(crate) fn new(suspect: Identity, now: Time, pause: Duration, patience_max: Duration) -> Self {
         Look {
             suspect,
             pause,
             next: now + pause,
             accuses: false,
+            patience_max,
+            began: now,
+            waited: Duration::ZERO,
             conn: None,
             dialled: now,
             port: Port::Dialled,
@@ -98,6 +104,7 @@ impl Look {
             turns: 0,
             askers: Vec::new(),
             witnesses: Vec::new(),
+            has_lost_witness: false,
         }
     }
 
@@ -166,10 +173,13 @@ impl Look {
 
     /// As many look too as were chosen: whoever died before it said anything is replaced.
     pub(crate) fn choose_witnesses(&mut self, chosen: Vec<Identity>, is_member: impl Fn(Identity) -> bool) {
+        let asked = self.witnesses.len();
         self.witnesses.retain(|&(witness, seen)| seen.is_some() || is_member(witness));
+        self.has_lost_witness |= self.witnesses.len() < asked;
         let most = chosen.len().max(self.witnesses.len());
         for witness in chosen {
-            if self.witnesses.iter().all(|(other, _)| *other != witness) {
+            // One that took another identity is one process still.
+            if self.witnesses.iter().all(|(other, _)| other.instance != witness.instance) {
                 self.witnesses.push((witness, None));
             }
         }
@@ -189,9 +199,11 @@ impl Look {
         self.turns += 1;
         if now.since(self.next) > self.patience() {
             self.turns = 0;
+            self.began = now;
             self.witnesses.iter_mut().for_each(|(_, seen)| *seen = None);
         }
-        self.next = now + self.pause * (1 << self.turns.saturating_sub(TURNS_MAX));
+        self.waited = now.since(self.began);
+        self.next = now + if self.turns < TURNS_MAX { self.pause } else { self.patience() };
     }
 
     /// How long the member has to answer.
@@ -219,8 +231,9 @@ impl Look {
         }
     }
 
-    /// What is to be done. `suffices`: there is nobody else to ask, and this look alone has to do.
-    pub(crate) fn verdict(&self, suffices: bool, sabotage: Sabotage) -> Verdict {
+    /// What is to be done. `suffices`: there is nobody else to ask, and this look alone has to do. `most_live`: far more
+    /// members live than are or seem to be dead.
+    pub(crate) fn verdict(&self, suffices: bool, most_live: bool, sabotage: Sabotage) -> Verdict {
         let is_over = self.turns >= TURNS_MAX;
         match self.sight(sabotage) {
             Some(false) => return Verdict::Lives,
@@ -237,14 +250,16 @@ impl Look {
         let missing = count(None);
         // One who does not answer may have died in the same moment. Where most are silent, the network of this node is
         // broken, and whoever agrees may share it.
-        let may_judge = missing == 0 || missing == 1 && self.witnesses.len() >= 3 && self.turns >= 2 * PROBES;
+        let are_enough = missing == 0 || missing == 1 && self.witnesses.len() >= 3 && self.turns >= 2 * PROBES;
+        // A few that share a broken network would replace all who could contradict, one after the other.
+        let may_judge = are_enough && (most_live || !self.has_lost_witness || sabotage.lacks(Rule::MostLiveToReplace));
         if suffices || sabotage.lacks(Rule::CrashHasTwoWitnesses) {
             Verdict::Crashed
         } else if count(Some(false)) > 0 && !sabotage.lacks(Rule::OneWhoReachesItSuffices) {
             Verdict::Lives
         } else if count(Some(true)) > 0 && may_judge {
             Verdict::Crashed
-        } else if self.turns < TURNS_MAX + PATIENT_TURNS {
+        } else if !is_over || self.waited < self.patience_max {
             Verdict::Open
         } else if sabotage.lacks(Rule::UnwellAccusesNobody) {
             Verdict::Crashed
@@ -305,6 +320,11 @@ impl Looks {
         self.looks.iter().filter(|(_, look)| !keep(look.suspect)).map(|(&number, _)| number).collect()
     }
 
+    /// How many members seem to be gone, as far as this node can see itself.
+    pub(crate) fn seen_gone(&self, sabotage: Sabotage) -> usize {
+        self.looks.values().filter(|look| look.sight(sabotage) == Some(true)).count()
+    }
+
     /// Those that have asked somebody who died before it said anything, or nobody.
     pub(crate) fn lacking_witnesses(&self, is_member: impl Fn(Identity) -> bool) -> Vec<u64> {
         self.looks.iter().filter(|(_, look)| look.lacks_witnesses(&is_member)).map(|(&number, _)| number).collect()
@@ -327,7 +347,7 @@ mod tests {
 
     /// A look of this node's own accord that has asked members 2, 3 and 4.
     fn look(sign: impl FnOnce(&mut Look), turns: u32) -> Look {
-        let mut look = Look::new(member(1), Time::ZERO, Duration::from_millis(10));
+        let mut look = Look::new(member(1), Time::ZERO, Duration::from_millis(10), Duration::from_millis(200));
         look.accuses = true;
         look.dialled(Time::ZERO, ConnId(1));
         look.choose_witnesses(vec![member(2), member(3), member(4)], |_| true);
@@ -356,11 +376,11 @@ mod tests {
             (Look::accepted, &[(2, true), (3, true), (4, true)], 4, Verdict::Lives),
             (refused, &[], 3, Verdict::Open),
             (refused, &[], 11, Verdict::Open),
-            (refused, &[], 17, Verdict::Open),
-            (refused, &[], 18, Verdict::Unclear),
+            (refused, &[], 13, Verdict::Open),
+            (refused, &[], 14, Verdict::Unclear),
             (refused_but_answered, &[(2, true), (3, true), (4, true)], 0, Verdict::Lives),
-            (refused, &[(2, true)], 17, Verdict::Open),
-            (refused, &[(2, true)], 18, Verdict::Unclear),
+            (refused, &[(2, true)], 13, Verdict::Open),
+            (refused, &[(2, true)], 14, Verdict::Unclear),
             (refused, &[(2, true), (3, true)], 7, Verdict::Open),
             (refused, &[(2, true), (3, true)], 8, Verdict::Crashed),
             (refused, &[(2, true), (3, true), (4, true)], 3, Verdict::Open),
@@ -371,26 +391,26 @@ mod tests {
         for (number, (sign, seen, turns, expected)) in table.into_iter().enumerate() {
             let mut look = look(sign, turns);
             seen.iter().for_each(|&(by, gone)| look.witnessed(member(by), gone));
-            assert_eq!(look.verdict(false, Sabotage::default()), expected, "row {number}");
+            assert_eq!(look.verdict(false, true, Sabotage::default()), expected, "row {number}");
         }
     }
 
     #[test]
     fn in_a_pair_one_look_has_to_do_and_whoever_was_only_asked_accuses_nobody() {
         let mut look = look(|look| look.refused(Time::ZERO), 4);
-        assert_eq!(look.verdict(true, Sabotage::default()), Verdict::Crashed);
+        assert_eq!(look.verdict(true, true, Sabotage::default()), Verdict::Crashed);
         look.accuses = false;
         assert_eq!(look.sight(Sabotage::default()), Some(true));
-        assert_eq!(look.verdict(true, Sabotage::default()), Verdict::Open);
+        assert_eq!(look.verdict(true, true, Sabotage::default()), Verdict::Open);
     }
 
     #[test]
     fn a_look_that_was_held_up_itself_begins_anew() {
         let mut look = look(|look| look.refused(Time::ZERO), 3);
         look.turn(look.next + Duration::from_millis(41));
-        assert_eq!(look.verdict(true, Sabotage::default()), Verdict::Open);
+        assert_eq!(look.verdict(true, true, Sabotage::default()), Verdict::Open);
         (0..4).for_each(|_| look.turn(look.next));
-        assert_eq!(look.verdict(true, Sabotage::default()), Verdict::Crashed);
+        assert_eq!(look.verdict(true, true, Sabotage::default()), Verdict::Crashed);
     }
 
     #[test]
@@ -400,7 +420,7 @@ mod tests {
         look.turn(look.next + Duration::from_millis(41));
         assert_eq!(look.silent_witnesses().len(), 3);
         (0..4).for_each(|_| look.turn(look.next));
-        assert_eq!(look.verdict(false, Sabotage::default()), Verdict::Open);
+        assert_eq!(look.verdict(false, true, Sabotage::default()), Verdict::Open);
     }
 
     /// Goal: one who was asked and has died is replaced, unless it had said what it sees; those who live are not.
@@ -415,16 +435,33 @@ mod tests {
         look.choose_witnesses(vec![member(4), member(5), member(6)], is_member);
         assert_eq!(look.silent_witnesses(), [member(4), member(5)]);
         look.witnessed(member(3), false);
-        assert_eq!(look.verdict(false, Sabotage::default()), Verdict::Open, "what the dead one said comes too late");
+        assert_eq!(
+            look.verdict(false, true, Sabotage::default()),
+            Verdict::Open,
+            "what the dead one said comes too late"
+        );
         look.witnessed(member(5), true);
         look.witnessed(member(4), true);
-        assert_eq!(look.verdict(false, Sabotage::default()), Verdict::Crashed);
+        assert_eq!(look.verdict(false, true, Sabotage::default()), Verdict::Crashed);
+        assert_eq!(look.verdict(false, false, Sabotage::default()), Verdict::Open, "most are dead");
+    }
+
+    #[test]
+    fn one_that_was_asked_and_takes_another_identity_does_not_count_twice() {
+        let mut look = look(|look| look.refused(Time::ZERO), 8);
+        look.witnessed(member(2), true);
+        let renamed = Identity { bump: 1, ..member(2) };
+        let is_member = |witness| witness != member(2) && witness != member(4);
+        look.choose_witnesses(vec![renamed, member(3), member(5)], is_member);
+        assert_eq!(look.silent_witnesses(), [member(3), member(5)]);
+        look.witnessed(renamed, true);
+        assert_eq!(look.verdict(false, true, Sabotage::default()), Verdict::Open);
     }
 
     /// Goal: what others ask for is bounded, at once and by time, and leaves room for what this node sees itself.
     #[test]
     fn looks_on_request_are_bounded_and_leave_room_for_others() {
-        let look = || Look::new(member(1), Time::ZERO, Duration::from_millis(10));
+        let look = || Look::new(member(1), Time::ZERO, Duration::from_millis(10), Duration::from_millis(200));
         let mut looks = Looks::default();
         let begun = (0..100).filter(|&number| looks.insert(Time::ZERO, number, look(), true)).count();
         assert_eq!(begun, ASKED_MAX);
@@ -446,16 +483,16 @@ mod tests {
     #[test]
     fn whoever_was_asked_waits_for_an_answer_as_long_as_a_look_may_last() {
         let mut look = look(|look| look.accuses = false, 4);
-        assert_eq!(look.verdict(false, Sabotage::default()), Verdict::Unclear, "nobody waits for it");
+        assert_eq!(look.verdict(false, true, Sabotage::default()), Verdict::Unclear, "nobody waits for it");
         look.add_asker((member(9), 7));
-        assert_eq!(look.verdict(false, Sabotage::default()), Verdict::Open);
+        assert_eq!(look.verdict(false, true, Sabotage::default()), Verdict::Open);
         look.turn(look.next);
         look.answered();
         assert_eq!(look.sight(Sabotage::default()), Some(false));
         assert_eq!(look.take_askers(), [(member(9), 7)]);
         let mut silent = self::look(|look| look.add_asker((member(9), 7)), 12);
         silent.accuses = false;
-        assert_eq!(silent.verdict(false, Sabotage::default()), Verdict::Unclear);
+        assert_eq!(silent.verdict(false, true, Sabotage::default()), Verdict::Unclear);
     }
 
     #[test]
@@ -474,6 +511,6 @@ mod tests {
         }
         assert!(!look.closed());
         (0..4).for_each(|_| look.turn(look.next));
-        assert_eq!(look.verdict(true, Sabotage::default()), Verdict::Lives, "it goes on being accepted");
+        assert_eq!(look.verdict(true, true, Sabotage::default()), Verdict::Lives, "it goes on being accepted");
     }
 }

@@ -228,9 +228,9 @@ impl Membership {
         self.active.get(&identity.instance) == Some(&identity)
     }
 
-    /// Whether it became active within a minute; the latest few are known.
-    pub(crate) fn is_recent(&self, identity: Identity) -> bool {
-        self.recent.iter().any(|(_, recent)| *recent == identity)
+    /// How many identities have gone within a minute, whether they died, left or were replaced by newer ones.
+    pub(crate) fn gone_of_late(&self) -> usize {
+        self.known.gone_len()
     }
 
     /// A hash over the active members, this one included.
@@ -321,7 +321,7 @@ impl Membership {
     /// This member is suspected at this incarnation, by this node or by another one. Says whether it is now; not if it is
     /// known to have refuted that.
     pub(crate) fn suspect(&mut self, now: Time, who: Identity, incarnation: u16, stats: &mut Stats) -> bool {
-        if self.active.get(&who.instance) == Some(&who) {
+        if self.is_active(who) {
             self.apply(now, std::iter::once(Member::new(who, incarnation, State::Suspect)), stats);
         }
         self.incarnation_of(who) == Some((incarnation, true))
@@ -329,7 +329,7 @@ impl Membership {
 
     /// This member was heard to live at this incarnation.
     pub(crate) fn refute(&mut self, now: Time, who: Identity, incarnation: u16, stats: &mut Stats) {
-        if self.active.get(&who.instance) == Some(&who) {
+        if self.is_active(who) {
             self.apply(now, std::iter::once(Member::new(who, incarnation, State::Alive)), stats);
         }
     }
@@ -592,7 +592,7 @@ impl Membership {
 
     /// What others told of the death of a member is true. Says whether it was active.
     pub(crate) fn bury(&mut self, now: Time, who: Identity, stats: &mut Stats) -> bool {
-        let is_active = self.active.get(&who.instance) == Some(&who);
+        let is_active = self.is_active(who);
         if is_active {
             self.apply(now, std::iter::once(Member::down(who)), stats);
         }

@@ -223,9 +223,6 @@ impl Node {
             StreamEvent::Frame(bytes) => self.take_frame(conn, bytes),
             StreamEvent::Refused | StreamEvent::Closed => {
                 let ended = self.cx.links.closed(conn);
-                if matches!(event, StreamEvent::Refused) {
-                    self.stream_refused(ended);
-                }
                 self.stream_ended(ended);
             }
         }

@@ -130,6 +130,8 @@ pub enum Rule {
     LivesProveThemselves,
     /// In an exchange, what the other one has seen and does not hold is removed here too.
     ExchangeRemoves,
+    /// Where witnesses that died were replaced, a crash is declared only while far more members live than are dead.
+    MostLiveToReplace,
     /// Wherever a packet goes on with another scope, it says so.
     ScopesAreNamed,
 }

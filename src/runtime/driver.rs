@@ -12,8 +12,8 @@ use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, trace, warn};
 
-use super::alarm::Alarm;
 use super::clock::Clock;
+use super::due_timer::DueTimer;
 use super::log::Log;
 use super::node::Call;
 use super::scope::ScopeParts;
@@ -84,7 +84,7 @@ pub(super) struct Driver {
 /// Everything that can wake the loop, apart from datagrams.
 pub(super) struct Inputs {
     /// Rings when something is due.
-    pub(super) alarm: Alarm,
+    pub(super) timer: DueTimer,
     /// From handles; closed when all of them are dropped.
     pub(super) calls: mpsc::UnboundedReceiver<Call>,
     /// From runs of children.
@@ -216,7 +216,7 @@ impl Driver {
         let inputs = &mut self.inputs;
         let is_due = due.is_some_and(|due| due <= self.clock.now());
         if !is_due {
-            inputs.alarm.set(&self.clock, due);
+            inputs.timer.set(&self.clock, due);
         }
         tokio::select! {
             call = inputs.calls.recv(), if !self.exit.handles_gone => Woken::Call(call),
@@ -224,7 +224,7 @@ impl Driver {
             Some(inbound) = inputs.inbox.recv() => Woken::Inbound(inbound),
             _ = &mut inputs.user_runtime, if !self.exit.runtime_gone => Woken::RuntimeGone,
             _ = self.datagrams.readable() => Woken::Other,
-            () = inputs.alarm.rung(), if !is_due => Woken::Timer,
+            () = inputs.timer.rung(), if !is_due => Woken::Timer,
             // Nobody has waited, so the I/O driver has not had its turn.
             () = std::future::ready(()), if is_due => Woken::Other,
         }

@@ -10,9 +10,9 @@ use tokio::runtime::{self, Handle};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{Instrument, error, error_span, info};
 
-use super::alarm::Alarm;
 use super::clock::{self, Clock};
 use super::driver::{Driver, Farewells, Inputs};
+use super::due_timer::DueTimer;
 use super::keys;
 use super::kinds::panic_text;
 use super::node::{About, Call};
@@ -116,8 +116,8 @@ async fn drive(launch: Launch) -> Option<Farewells> {
             return None;
         }
     };
-    let alarm = match Alarm::new() {
-        Ok(alarm) => alarm,
+    let timer = match DueTimer::new() {
+        Ok(timer) => timer,
         Err(source) => {
             let _ = ready.send(Err(StartNodeError::System { what: "a timer", source }));
             return None;
@@ -147,7 +147,7 @@ async fn drive(launch: Launch) -> Option<Farewells> {
     streams.listen(listener);
     let (sentinel, user_runtime) = watch_runtime(&user);
     let tasks = Tasks::new(about.name.as_str().into(), user, reports_sender, config.start_timeout);
-    let inputs = Inputs { alarm, calls, reports, inbox, inbox_sender, user_runtime };
+    let inputs = Inputs { timer, calls, reports, inbox, inbox_sender, user_runtime };
     let state = State::new(node);
     let view = state.view();
     let driver = Driver::new(state, clock, config, (datagrams, buffer_bytes), streams, tasks, inputs);

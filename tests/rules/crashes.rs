@@ -2,7 +2,7 @@
 
 use haulout::Event;
 use haulout::proto::Rule;
-use haulout_sim::{Cluster, NodeIdx, PacketClass};
+use haulout_sim::{Cluster, NodeIdx, Options, PacketClass};
 
 use crate::support::*;
 
@@ -100,5 +100,29 @@ fn whoever_is_reached_by_one_has_not_crashed() {
         [A, B].into_iter().for_each(|from| reject_all(&mut cluster, from, D));
         cluster.run_for(secs(2));
         no_crash(&cluster)
+    });
+}
+
+/// Goal: a few that share a broken network do not, one after the other, replace all who could contradict them.
+/// Method: four of ten nodes can't reach the other six for less than silence takes to judge. By chance two witnesses are on
+/// their side for some; that all of the six are held for dead must not come of it.
+#[test]
+fn a_few_who_share_a_broken_network_do_not_bring_down_all_others() {
+    needs(Rule::MostLiveToReplace, |sabotage| {
+        let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+        let mut worst = 0;
+        for seed in 1..=10 {
+            let options = Options { sabotage, ..Options::seeded(seed) };
+            let mut cluster = cluster_with(options, &names);
+            cluster.run_for(SOON);
+            let (few, others): (Vec<_>, Vec<_>) = cluster.nodes().partition(|node| node.0 < 4);
+            for &from in &few {
+                others.iter().for_each(|&other| reject_all(&mut cluster, from, other));
+            }
+            cluster.run_for(secs(1));
+            let left = few.iter().map(|&node| cluster.members(node).len()).min().unwrap_or_default();
+            worst = worst.max(names.len() - left);
+        }
+        if worst <= 4 { Ok(()) } else { Err(format!("{worst} of six were held for dead")) }
     });
 }

@@ -281,22 +281,3 @@ fn a_third_that_dies_at_once_is_noticed_at_once() {
         assert_invariants(&cluster);
     }
 }
-
-/// Goal: a death that nobody saw by a standing stream is noticed by whoever wants another one with the dead one.
-/// Method: nodes without room for standing streams, one of which is killed, and another has much to tell.
-#[test]
-fn whoever_is_refused_a_stream_looks() {
-    let limits = Limits { streams_max: 2, ..Limits::default() };
-    let config = Config { limits, ..Options::seeded(1).config };
-    let mut cluster = watching(Options { config, ..Options::seeded(1) }, 3);
-    cluster.run_for(secs(60));
-    cluster.crash(C);
-    cluster.run_for(SOON);
-    assert_eq!(cluster.total_stats().looks, 0);
-    for number in 0..2_000 {
-        let _ = cluster.start(A, spec(&format!("child-{number}")));
-    }
-    cluster
-        .expect(NOTICED_MAX, "both know", |cluster| cluster.up().iter().all(|&node| cluster.members(node).len() == 2));
-    assert!(cluster.total_stats().crashes_declared > 0);
-}

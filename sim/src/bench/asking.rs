@@ -162,12 +162,13 @@ fn fail_over(cluster: &mut Cluster, lost: &[NodeIdx]) -> Failover {
     });
     let (from, voided, mut burst_max) = (cluster.now(), cluster.total_stats().rounds_voided, 0);
     lost.iter().for_each(|&node| cluster.crash(node));
+    let up = cluster.up();
     while cluster.journal().alive().filter(|run| run.started.is_some()).count() < running {
         assert!(cluster.now().since(from) < PATIENCE, "not all children run again");
         cluster.run_for(BURST);
-        for (_, lately) in sent.borrow_mut().iter_mut() {
-            burst_max = burst_max.max(std::mem::take(lately));
-        }
+        let mut sent = sent.borrow_mut();
+        up.iter().for_each(|node| burst_max = burst_max.max(sent[node.0].1));
+        sent.iter_mut().for_each(|(_, lately)| *lately = 0);
     }
     cluster.no_hook();
     let sent = sent.borrow();
@@ -177,7 +178,7 @@ fn fail_over(cluster: &mut Cluster, lost: &[NodeIdx]) -> Failover {
         took: cluster.now().since(from),
         datagrams_total,
         datagrams: datagrams_total as f64 / cluster.up().len() as f64,
-        datagrams_max: sent.iter().map(|(all, _)| *all).max().unwrap_or(0),
+        datagrams_max: up.iter().map(|node| sent[node.0].0).max().unwrap_or(0),
         burst_max,
         rounds_voided: cluster.total_stats().rounds_voided - voided,
     }

@@ -87,6 +87,11 @@ const HARMLESS: &[(Rule, &str)] = &[
         "a member that was cut off from two others is taken for crashed although it is back: a false death, which only a \
          fault leads to, and which the rules for rejoining heal",
     ),
+    (
+        Rule::MostLiveToReplace,
+        "a few that share a broken network take more of the others for crashed before they would give them up anyway: false \
+         deaths, which only a fault leads to, and which the rules for rejoining heal",
+    ),
 ];
 
 /// Rules of which either keeps a promise alone, and why. Both taken out together must be missed.

@@ -40,6 +40,11 @@ impl Known {
         self.gone_sum
     }
 
+    /// How many those are.
+    pub(super) fn gone_len(&self) -> usize {
+        self.gone.len()
+    }
+
     pub(super) fn came(&mut self, who: &Identity) {
         self.active = self.active.wrapping_add(identity_hash(who));
     }

@@ -74,6 +74,7 @@ impl Node {
         if is_it {
             self.cx.stats.obituaries_refuted += 1;
             self.end_obituary(from.instance);
+            self.try_ports();
             tracing::debug!(member = ?from, "others hold a member for dead that answers");
             self.tell_down(from);
         }
@@ -98,12 +99,12 @@ impl Node {
         for instance in self.obituaries.all_but(|member| membership.is_active(member)) {
             self.end_obituary(instance);
         }
+        self.try_ports();
     }
 
     fn end_obituary(&mut self, instance: InstanceId) {
         if let Some(conn) = self.obituaries.remove(instance) {
             self.cx.outputs.push_back(Output::Close { conn });
-            self.try_ports();
         }
     }
 }

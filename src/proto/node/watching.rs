@@ -149,16 +149,6 @@ impl Node {
         is_member && self.cx.links.has_room_to_watch()
     }
 
-    /// A member's port refused a stream, whatever that was for: its process may have died together with all who watched it.
-    /// Of one that came a moment ago that is no news: it may be one that nobody reaches, and that is declared down and comes
-    /// back again and again. Nor is it in a pair, where nobody can contradict: both have a standing stream.
-    pub(super) fn stream_refused(&mut self, ended: Option<Ended>) {
-        let member = ended.and_then(|ended| self.cx.membership.identity_of(ended.peer));
-        if let Some(member) = member.filter(|member| !self.is_pair() && !self.cx.membership.is_recent(*member)) {
-            self.look_at(member, None);
-        }
-    }
-
     /// A stream has ended, however.
     pub(super) fn stream_ended(&mut self, ended: Option<Ended>) {
         match ended {
@@ -202,7 +192,8 @@ impl Node {
             None => {
                 let number = self.cx.rng.next_u64();
                 let pause = self.patience() / PROBES;
-                let look = Look::new(suspect, self.cx.now, pause);
+                let patience_max = self.cx.config.profile.suspicion_min() * 2 / 3;
+                let look = Look::new(suspect, self.cx.now, pause, patience_max);
                 if !self.looks.insert(self.cx.now, number, look, asker.is_some()) {
                     self.cx.stats.refused_limit += 1;
                     return;
@@ -313,7 +304,17 @@ impl Node {
         let membership = &self.cx.membership;
         for number in self.looks.lacking_witnesses(|witness| membership.is_active(witness)) {
             self.ask_witnesses(number);
+            self.judge(number);
         }
+    }
+
+    /// Whether far more members live than have gone of late or seem to be gone: less than three in eight are dead, so that a
+    /// third may be.
+    fn most_live(&self) -> bool {
+        let seen_gone = self.looks.seen_gone(self.cx.sabotage);
+        let dead = self.cx.membership.gone_of_late() + seen_gone;
+        let living = (self.cx.membership.active().len() + 1).saturating_sub(seen_gone);
+        3 * living > 5 * dead
     }
 
     pub(super) fn take_probe(&mut self, from: Identity, number: u64) {
@@ -349,12 +350,12 @@ impl Node {
     /// Tells what was seen to those who asked, and ends a look that has a verdict.
     fn judge(&mut self, number: u64) {
         let sabotage = self.cx.sabotage;
-        let is_pair = self.is_pair();
+        let (is_pair, most_live) = (self.is_pair(), self.most_live());
         let Some(look) = self.looks.get(number) else { return };
         let suspect = look.suspect;
         // It may have begun when there were more, and been less patient.
         let suffices = is_pair && look.patience() >= self.cx.config.profile.probe_rtt();
-        let verdict = look.verdict(suffices, sabotage);
+        let verdict = look.verdict(suffices, most_live, sabotage);
         if let Some(gone) = look.sight(sabotage) {
             for (asker, request) in look.take_askers() {
                 self.send_alone(asker.addr, &Message::Looked(request, gone));

@@ -17,6 +17,10 @@ use crate::proto::{Dot, Identity, InstanceId, Rule, Time, Wakeup};
 /// How often a node that waits looks again. A lost question costs one more of these.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How long after a pause what had waited in the sockets is read: the loop reads for 50 ms before anything else, and then in
+/// batches of 5 ms.
+const READ_WITHIN: Duration = Duration::from_millis(100);
+
 /// How much longer a node waits for a seed that took its call: long enough for one lost packet of the handshake, and no
 /// more, because something that takes calls and stays silent is no seed.
 const JOIN_GRACE: Duration = Duration::from_secs(1);
@@ -58,7 +62,7 @@ impl Scope {
     /// said at any time before, by somebody who has settled since.
     pub(crate) fn wait_anew(&mut self, now: Time) {
         if let Some(settling) = &mut self.settling {
-            settling.since = now + LOOK_INTERVAL;
+            settling.since = now + READ_WITHIN;
             settling.confirming = None;
         }
     }
