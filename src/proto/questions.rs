@@ -4,6 +4,7 @@
 //! What one member is asked while it waits for its turn travels together. Each node begins with the members that follow
 //! itself in the order of instances: where many ask all others at once, no member is asked by all of them first.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::outbox::{Batch, MESSAGES_BYTES_MAX, Outbox};
@@ -13,8 +14,8 @@ use super::{Identity, InstanceId, ScopeId, Time};
 
 /// How long a turn is. An operating system's timers are hardly finer.
 pub(crate) const TURN: Duration = Duration::from_millis(1);
-/// Datagrams of questions per turn for each member that may hear of a change directly, so 64 in all: some 128 answers are
-/// outstanding then. 277 small datagrams fit into a receive buffer of Linux's default size; answers of two turns may come
+/// Datagrams of questions per turn for each member that may hear of a change directly, so 64 in all, each question that is to
+/// be passed on counted as one: some 128 answers are outstanding then. 277 small datagrams fit into a receive buffer of Linux's default size; answers of two turns may come
 /// together, each way around a silent member brings more, and others ask meanwhile: with 96 per turn up to 318 were sent to
 /// one of 300 members within a millisecond (simulated, a tenth of them lost).
 const PER_FANOUT: usize = 4;
@@ -23,6 +24,8 @@ const PER_FANOUT: usize = 4;
 #[derive(Debug)]
 pub(crate) struct Questions {
     queued: Outbox,
+    /// How many questions each member is to pass on: each is answered by somebody else, in a datagram of its own.
+    relayed: BTreeMap<InstanceId, usize>,
     /// The member that was asked last.
     last: InstanceId,
     per_turn: usize,
@@ -35,7 +38,15 @@ pub(crate) struct Questions {
 impl Questions {
     pub(crate) fn new(me: InstanceId, fanout: Fanout) -> Self {
         let per_turn = PER_FANOUT * fanout.max().max(1);
-        Questions { queued: Outbox::default(), last: me, per_turn, since: Time::default(), asked: 0, is_waiting: false }
+        Questions {
+            queued: Outbox::default(),
+            relayed: BTreeMap::new(),
+            last: me,
+            per_turn,
+            since: Time::default(),
+            asked: 0,
+            is_waiting: false,
+        }
     }
 
     /// Queues a question for a member.
@@ -46,6 +57,7 @@ impl Questions {
     /// Queues a question that a member is to pass on.
     pub(crate) fn push_relayed(&mut self, relay: Identity, message: &Message) {
         self.queued.push(relay, message);
+        *self.relayed.entry(relay.instance).or_default() += 1;
     }
 
     /// How many members are still to be asked.
@@ -68,7 +80,8 @@ impl Questions {
         }
         let batch = self.queued.pop_after(self.last)?;
         self.last = batch.to.instance;
-        self.asked += batch.len().div_ceil(MESSAGES_BYTES_MAX);
+        let relayed = self.relayed.remove(&self.last).unwrap_or_default();
+        self.asked += relayed.max(batch.len().div_ceil(MESSAGES_BYTES_MAX));
         Some(batch)
     }
 
@@ -156,6 +169,19 @@ mod tests {
         questions.push_relayed(member(7), &Message::Relay(member(1), vec![0; 2 * MESSAGES_BYTES_MAX]));
         ask(&mut questions, 8..=12);
         assert_eq!(asked(&mut questions, later), [6, 7]);
+    }
+
+    /// Goal: questions to be passed on count each, because each is answered by somebody else. Method: four per turn; one member
+    /// is to pass on three, and another one two.
+    #[test]
+    fn what_is_to_be_passed_on_counts_each() {
+        let (mut questions, now) = (questions(0, 1), Time::from_nanos(7_000_000));
+        let relayed = |to| Message::Relay(member(to), vec![0; 8]);
+        (10..13).for_each(|to| questions.push_relayed(member(1), &relayed(to)));
+        (13..15).for_each(|to| questions.push_relayed(member(2), &relayed(to)));
+        ask(&mut questions, 3..=5);
+        assert_eq!(asked(&mut questions, now), [1, 2]);
+        assert_eq!(asked(&mut questions, now + TURN), [3, 4, 5]);
     }
 
     /// Goal: one wake-up is asked for as long as somebody waits, and another one only when it has come.
