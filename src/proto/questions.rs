@@ -15,9 +15,9 @@ use super::{Identity, InstanceId, ScopeId, Time};
 /// How long a turn is. An operating system's timers are hardly finer.
 pub(crate) const TURN: Duration = Duration::from_millis(1);
 /// Datagrams of questions per turn for each member that may hear of a change directly, so 64 in all, each question that is to
-/// be passed on counted as one: some 128 answers are outstanding then. 277 small datagrams fit into a receive buffer of Linux's default size; answers of two turns may come
-/// together, each way around a silent member brings more, and others ask meanwhile: with 96 per turn up to 318 were sent to
-/// one of 300 members within a millisecond (simulated, a tenth of them lost).
+/// be passed on counted as one: some 128 answers are outstanding then. 277 small datagrams fit into a receive buffer of
+/// Linux's default size; answers of two turns may come together, each way around a silent member brings more, and others ask
+/// meanwhile: with 96 per turn up to 318 were sent to one of 300 members within a millisecond (simulated, a tenth lost).
 const PER_FANOUT: usize = 4;
 
 /// See the module.

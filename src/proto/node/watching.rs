@@ -16,6 +16,7 @@ use crate::info::Event;
 use crate::proto::hash::fmix64;
 use crate::proto::links::Ended;
 use crate::proto::looks::{Look, PROBES, Verdict};
+use crate::proto::membership::Membership;
 use crate::proto::packet::Packet;
 use crate::proto::scope::member_info;
 use crate::proto::shared::Alarm;
@@ -79,7 +80,7 @@ impl Node {
             return;
         }
         self.choice.at = None;
-        let wanted = self.watchers_of(self.cx.me().instance);
+        let wanted = watchers_of(self.cx.me().instance, &self.cx.membership);
         let streams: Vec<_> = self.cx.links.watches().collect();
         for &(conn, peer) in &streams {
             if !wanted.iter().any(|watcher| watcher.instance == peer) {
@@ -92,11 +93,6 @@ impl Node {
         }
         self.choice.watchers = wanted;
         self.set_sweep();
-    }
-
-    /// The members that watch an instance. Of those that are active here, but for itself.
-    fn watchers_of(&self, watched: InstanceId) -> Vec<Identity> {
-        first_by_rendezvous(watched, WATCHERS, self.cx.membership.active().values().copied())
     }
 
     /// The members that ask one that is suspected: its watchers and a few more, maybe this node too.
@@ -289,8 +285,7 @@ impl Node {
         let Some(look) = self.looks.get(number).filter(|look| look.wants_witnesses(self.cx.sabotage)) else { return };
         let (suspect, membership) = (look.suspect, &self.cx.membership);
         if look.lacks_witnesses(|witness| membership.is_active(witness)) {
-            let active = membership.active().values().copied();
-            let chosen = first_by_rendezvous(suspect.instance, WATCHERS, active);
+            let chosen = watchers_of(suspect.instance, membership);
             look.choose_witnesses(chosen, |witness| membership.is_active(witness));
         }
         for witness in look.silent_witnesses() {
@@ -409,6 +404,11 @@ impl Node {
             self.cx.outputs.push_back(Output::Close { conn });
         }
     }
+}
+
+/// The members that watch an instance. Of those that are active here, but for itself.
+fn watchers_of(watched: InstanceId, membership: &Membership) -> Vec<Identity> {
+    first_by_rendezvous(watched, WATCHERS, membership.active().values().copied())
 }
 
 /// So many that look after an instance, by rendezvous: whoever comes or goes changes few choices.
