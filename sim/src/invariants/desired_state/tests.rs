@@ -237,4 +237,8 @@ fn a_newcomer_accepts_nothing_anew_that_everybody_knows() {
     ended.history.lives[2].from = at(300);
     ended.start(0, "x", 100).terminate(1, "x", 200).start(2, "x", 310);
     assert!(!check(&ended), "it was over");
+    let mut waited = joined(100, true);
+    waited.history.calls.last_mut().expect("a start").answer = Some((at(330), Reply::Started(Ok(true))));
+    assert!(check(&waited));
+    assert!(!check(waited.terminate(1, "x", 320)), "it was over before the call was carried out");
 }
