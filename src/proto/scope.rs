@@ -103,7 +103,8 @@ pub(crate) struct Scope {
     dirty_members: BTreeSet<InstanceId>,
     /// Names that others hold than before, or with other rights.
     dirty_names: BTreeSet<Arc<str>>,
-    pub(crate) audited: Option<ChildKey>,
+    /// How many children the audit has passed, in the order in which they lie in memory.
+    pub(crate) audited: usize,
     forged: u32,
 }
 
@@ -157,7 +158,7 @@ impl Scope {
             are_members_changed: false,
             dirty_members: BTreeSet::new(),
             dirty_names: BTreeSet::new(),
-            audited: None,
+            audited: 0,
             forged: 0,
         };
         scope.write_member(cx, record);

@@ -200,3 +200,24 @@ fn a_child_that_does_not_come_up_shows_as_the_oldest_orphan() {
     assert!(oldest > secs(19) && oldest <= secs(20), "{oldest:?}");
     assert_eq!(all_scopes(&cluster).children_backing_off, 1);
 }
+
+/// Goal: the audit gets to every child, however many there are, and begins anew when it has. Method: one node with 200
+/// children; each step of what it counts.
+#[test]
+fn the_audit_looks_at_every_child_in_turn() {
+    let mut options = Options::seeded(1);
+    options.config.sync_interval = millis(100);
+    let mut cluster = cluster_with(options, 1);
+    start_many(&mut cluster, 200);
+    converge_to(&mut cluster, SOON, &ids(200));
+    let mut looked_at = vec![];
+    for _ in 0..2_000 {
+        let before = cluster.stats(A).audited;
+        cluster.run_for(millis(1));
+        looked_at.extend(Some(cluster.stats(A).audited - before).filter(|count| *count > 0));
+    }
+    let begun = looked_at.iter().position(|count| *count == 40).expect("the end of a round") + 1;
+    assert!(looked_at.len() > begun + 10, "{looked_at:?}");
+    assert!(looked_at[begun..].chunks(3).all(|round| [80, 80, 40].starts_with(round)), "{looked_at:?}");
+    assert_eq!(cluster.stats(A).audit_repairs, 0);
+}

@@ -68,6 +68,13 @@ pub trait Shelf<K: Key, V> {
         self.from(K::first_at(0))
     }
 
+    /// The position and the dot of every record of a span, in any order. Unlike [`from`](Self::from) it hands out no keys:
+    /// each would be one more read, of memory that is far away, to count a reference.
+    fn dots_within(&self, span: (u64, u64)) -> impl Iterator<Item = (u64, Dot)>;
+
+    /// The same of all, as fast as a walk through memory.
+    fn dots(&self) -> impl Iterator<Item = (u64, Dot)>;
+
     /// The keys of the records that these writers wrote, in order.
     fn written_by(&self, is_one: impl Fn(InstanceId) -> bool) -> Vec<K> {
         self.iter().filter(|(_, record)| is_one(record.dot.writer)).map(|(key, _)| key).collect()
@@ -101,6 +108,14 @@ impl<K: Key, V> Shelf<K, V> for BucketMap<K, Record<V>> {
         V: 'a,
     {
         BucketMap::from(self, &key).map(|(key, record)| (key.clone(), record))
+    }
+
+    fn dots_within(&self, span: (u64, u64)) -> impl Iterator<Item = (u64, Dot)> {
+        BucketMap::within(self, span).map(|(key, record)| (key.position(), record.dot))
+    }
+
+    fn dots(&self) -> impl Iterator<Item = (u64, Dot)> {
+        BucketMap::entries(self).map(|(key, record)| (key.position(), record.dot))
     }
 }
 
@@ -168,8 +183,8 @@ pub struct Replica<K, V> {
     of: PhantomData<fn(K, V)>,
 }
 
-fn hash(key: &impl Key, dot: Dot) -> u64 {
-    mix(mix(key.position() ^ dot.writer.get()).wrapping_add(dot.n))
+fn hash(position: u64, dot: Dot) -> u64 {
+    mix(mix(position ^ dot.writer.get()).wrapping_add(dot.n))
 }
 
 /// Which of two concurrent records stays is the same wherever they meet, in whatever order.
@@ -249,7 +264,7 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
         let over = replaced.filter(|_| !self.sabotage.lacks(Rule::OverReplaced));
         let record = Record { dot, birth, over, value };
         let Some(replaced) = replaced else { return self.insert(shelf, key, record) };
-        self.trie.add(key.position(), hash(&key, dot).wrapping_sub(hash(&key, replaced)));
+        self.trie.add(key.position(), hash(key.position(), dot).wrapping_sub(hash(key.position(), replaced)));
         shelf.put(key, record)
     }
 
@@ -320,9 +335,9 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
             (true, true) => Merge::Won(self.take(shelf, &key)),
             (false, false) if is_preferred(held, &record, self.sabotage) => Merge::Lost,
             (false, _) => {
-                let added = hash(&key, record.dot);
+                let added = hash(key.position(), record.dot);
                 let displaced = std::mem::replace(held, record);
-                self.trie.add(key.position(), added.wrapping_sub(hash(&key, displaced.dot)));
+                self.trie.add(key.position(), added.wrapping_sub(hash(key.position(), displaced.dot)));
                 Merge::Won(Some(displaced))
             }
         }
@@ -339,17 +354,17 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
     }
 
     fn insert<'a>(&mut self, shelf: &'a mut impl Shelf<K, V>, key: K, record: Record<V>) -> &'a Record<V> {
-        self.trie.add(key.position(), hash(&key, record.dot));
+        self.trie.add(key.position(), hash(key.position(), record.dot));
         if self.trie.is_crowded(shelf.len() + 1) {
-            let records = shelf.iter().map(|(key, record)| (key.position(), hash(&key, record.dot)));
-            self.trie.grow(records.chain([(key.position(), hash(&key, record.dot))]));
+            let records = shelf.dots().chain([(key.position(), record.dot)]);
+            self.trie.grow(records.map(|(position, dot)| (position, hash(position, dot))));
         }
         shelf.put(key, record)
     }
 
     fn take(&mut self, shelf: &mut impl Shelf<K, V>, key: &K) -> Option<Record<V>> {
         let record = shelf.remove(key)?;
-        self.trie.remove(key.position(), hash(key, record.dot));
+        self.trie.remove(key.position(), hash(key.position(), record.dot));
         self.trie.shrink(shelf.len());
         Some(record)
     }
@@ -390,9 +405,9 @@ impl<K: Key, V: Value + Clone> Replica<K, V> {
             return Sums(std::array::from_fn(|branch| sums[first + branch]));
         }
         let mut sums = Sums::default();
-        for (key, record) in within(shelf, trie::span(level, index)) {
-            let sum = &mut sums.0[trie::index_at(below, key.position()) - first];
-            *sum = sum.wrapping_add(hash(&key, record.dot));
+        for (position, dot) in shelf.dots_within(trie::span(level, index)) {
+            let sum = &mut sums.0[trie::index_at(below, position) - first];
+            *sum = sum.wrapping_add(hash(position, dot));
         }
         sums
     }

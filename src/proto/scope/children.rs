@@ -11,7 +11,7 @@ use crate::child::Spec;
 use crate::proto::gaps::Gap;
 use crate::proto::group::{BucketMap, ChildKey, Desired, Key, Owned, OwnedKey, Record, Shelf};
 use crate::proto::supervision::{Local, Phase};
-use crate::proto::{InstanceId, Time};
+use crate::proto::{Dot, InstanceId, Time};
 
 /// One child as this node sees it.
 #[derive(Debug)]
@@ -292,9 +292,14 @@ impl Children {
         self.entries.entries()
     }
 
-    /// The same from a key on, which need not be there.
+    /// The same in the order of their hashes, from a key on, which need not be there.
     pub(crate) fn from(&self, key: &ChildKey) -> impl Iterator<Item = (&ChildKey, &Entry)> + use<'_> {
         self.entries.from(key)
+    }
+
+    /// As [`iter`](Self::iter), without the first ones.
+    pub(crate) fn iter_from(&self, first: usize) -> impl Iterator<Item = (&ChildKey, &Entry)> {
+        self.entries.entries_from(first)
     }
 
     fn drop_if_empty(&mut self, key: &ChildKey) {
@@ -337,6 +342,14 @@ impl Shelf<ChildKey, Desired> for Children {
         Desired: 'a,
     {
         self.entries.from(&key).filter_map(|(key, entry)| Some((key.clone(), entry.record.as_ref()?)))
+    }
+
+    fn dots_within(&self, span: (u64, u64)) -> impl Iterator<Item = (u64, Dot)> {
+        self.entries.within(span).filter_map(|(key, entry)| Some((key.position(), entry.record.as_ref()?.dot)))
+    }
+
+    fn dots(&self) -> impl Iterator<Item = (u64, Dot)> {
+        self.entries.entries().filter_map(|(key, entry)| Some((key.position(), entry.record.as_ref()?.dot)))
     }
 }
 
@@ -398,6 +411,18 @@ impl Shelf<OwnedKey, Owned> for Children {
         })
     }
 
+    fn dots_within(&self, (first, last): (u64, u64)) -> impl Iterator<Item = (u64, Dot)> {
+        let members =
+            self.members.range(OwnedKey::first_at(first)..).take_while(move |(key, _)| key.position() <= last);
+        let members = members.map(|(key, record)| (key.position(), record.dot));
+        members.chain(self.entries.within((first, last)).flat_map(claimed))
+    }
+
+    fn dots(&self) -> impl Iterator<Item = (u64, Dot)> {
+        let members = self.members.iter().map(|(key, record)| (key.position(), record.dot));
+        members.chain(self.entries.entries().flat_map(claimed))
+    }
+
     fn written_by(&self, is_one: impl Fn(InstanceId) -> bool) -> Vec<OwnedKey> {
         let members = self.members.iter().filter(|(_, record)| is_one(record.dot.writer)).map(|(key, _)| key.clone());
         let claims = self.entries.entries().flat_map(|(child, entry)| entry.claims().map(move |claim| (child, claim)));
@@ -409,13 +434,18 @@ impl Shelf<OwnedKey, Owned> for Children {
     }
 }
 
+/// The position and the dot of each claim on a child.
+fn claimed<'a>((key, entry): (&'a ChildKey, &'a Entry)) -> impl Iterator<Item = (u64, Dot)> + use<'a> {
+    entry.claims().map(|(_, record)| (key.position(), record.dot))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::child::{ChildId, ChildSpec};
     use crate::proto::group::{Claim, ClaimState, Replica};
     use crate::proto::handover::Round;
-    use crate::proto::{Dot, Epoch, Sabotage};
+    use crate::proto::{Epoch, Sabotage};
 
     fn key(n: usize) -> ChildKey {
         ChildKey::new(ChildId::new(format!("child-{n}")).unwrap())
@@ -488,7 +518,8 @@ mod tests {
     }
 
     /// Goal: what members own is in the order of its keys, as the exchange needs it, although it is kept in two places.
-    /// Method: 300 claims and 40 member records; every walk from every key is the sorted rest.
+    /// Method: 300 claims and 40 member records; every walk from every key is the sorted rest, and what is summed up of a
+    /// span, or of all, is what a walk finds there.
     #[test]
     fn claims_and_members_are_walked_in_one_order() {
         let mut children = Children::default();
@@ -501,6 +532,19 @@ mod tests {
         for from in 0..keys.len() {
             let walked = Shelf::<OwnedKey, Owned>::from(&children, keys[from].clone());
             assert!(walked.map(|(key, _)| key).eq(keys[from..].iter().cloned()), "from {from}");
+        }
+        let sorted = |mut dots: Vec<(u64, Dot)>| {
+            dots.sort_unstable();
+            dots
+        };
+        let walked = Shelf::<OwnedKey, Owned>::iter(&children);
+        let all = sorted(walked.map(|(key, record)| (key.position(), record.dot)).collect());
+        assert_eq!(sorted(Shelf::<OwnedKey, Owned>::dots(&children).collect()), all);
+        for (first, last) in (0..all.len()).map(|first| (first, (first + 25).min(all.len() - 1))) {
+            let span = (all[first].0, all[last].0);
+            let inside = all.iter().filter(|(position, _)| (span.0..=span.1).contains(position));
+            let found = Shelf::<OwnedKey, Owned>::dots_within(&children, span).collect();
+            assert_eq!(sorted(found), inside.copied().collect::<Vec<_>>());
         }
         assert_eq!(children.owned_len(), keys.len());
         keys.iter().for_each(|key| assert!(Shelf::<OwnedKey, Owned>::remove(&mut children, key).is_some()));
