@@ -222,12 +222,17 @@ impl Scope {
         }
     }
 
-    /// An instance became active: tell it who is here, and find out what it has.
-    pub(crate) fn member_up(&mut self, cx: &mut Shared, identity: Identity) {
+    /// Tells a member what this node says of itself.
+    pub(crate) fn tell_of_me(&self, cx: &mut Shared, member: Identity) {
         if let Some(record) = self.my_record() {
             let put = ScopeMessage::PutOwned(OwnedKey::member(self.me), record.clone());
-            cx.send_scoped(identity, self.id, put);
+            cx.send_scoped(member, self.id, put);
         }
+    }
+
+    /// An instance became active: tell it who is here, and find out what it has.
+    pub(crate) fn member_up(&mut self, cx: &mut Shared, identity: Identity) {
+        self.tell_of_me(cx, identity);
         self.exchange_status(cx, identity);
         for key in self.children.waiting() {
             self.ask_newcomer(cx, &key, identity);

@@ -32,6 +32,23 @@ fn leave_hands_everything_over_before_the_node_goes() {
     }
 }
 
+/// Goal: nobody waits for gossip, or for the next comparison of states, to take over what a leaver ran: the one is slow while
+/// it carries the claims of all that moves, and misses some. Method: 24 nodes, of which one leaves with many children; how
+/// long it takes, over several seeds.
+#[test]
+fn leaving_a_large_cluster_takes_no_gossip() {
+    for seed in 0..3 {
+        let mut cluster = cluster(seed, 24);
+        let ids = start_many(&mut cluster, 1_200);
+        converge_to(&mut cluster, REST, &ids);
+        let from = cluster.now();
+        let request = cluster.leave(A);
+        assert!(matches!(cluster.wait(request), Reply::Left(Ok(()))), "seed {seed}");
+        let took = cluster.now().since(from);
+        assert!(took < millis(400), "seed {seed}: it took {took:?}");
+    }
+}
+
 /// Goal: the others know at once that a leaver is gone, without failure detection.
 /// Method: their members, a second after its answer.
 #[test]

@@ -17,6 +17,12 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// How long after the last stop was ordered a child that has not ended counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
 
+/// How long those to whom the children of this node go have to ask for them until they are told again that it leaves. Gossip
+/// gets around in twice that time, if at all: of 30 members it misses one every other time.
+const HEIR_PATIENCE: Duration = Duration::from_millis(500);
+/// Heirs that are told in one look: each asks for its children at once.
+const HEIRS_TOLD_MAX: usize = 64;
+
 /// How long a node that runs nothing any more waits until every member has what it wrote last. Some round trips and
 /// repetitions; whoever lacks something after that would not get it in ten times as long.
 const TELLING_MAX: Duration = Duration::from_secs(1);
@@ -29,6 +35,9 @@ pub(super) struct Leaving {
     deadline: Time,
     /// The children that ran here when the leave began, and were not yet seen to run elsewhere.
     handing_over: BTreeMap<(ScopeId, ChildKey), Epoch>,
+    /// Those to whom these go and who were told so, and when the next ones are.
+    heirs_told: BTreeSet<(ScopeId, InstanceId)>,
+    next_heirs: Time,
     /// When the rest was told to stop, and how long the longest may take.
     stopped: Option<(Time, Duration)>,
     /// When nothing ran here any more, and which members have everything since.
@@ -56,8 +65,18 @@ impl Node {
             handing_over.extend(scope.running_here().into_iter().map(|(key, epoch)| ((scope.id, key), epoch)));
             scope.settle_dirty(&mut self.cx);
         }
-        let requests = vec![request];
-        self.leaving = Some(Leaving { requests, deadline, handing_over, stopped: None, done: None, next_look: None });
+        // In a small cluster everybody has just been told.
+        let patience = if self.cx.is_small() { HEIR_PATIENCE } else { Duration::ZERO };
+        self.leaving = Some(Leaving {
+            requests: vec![request],
+            deadline,
+            handing_over,
+            heirs_told: BTreeSet::new(),
+            next_heirs: self.cx.now + patience,
+            stopped: None,
+            done: None,
+            next_look: None,
+        });
         self.look_whether_left();
     }
 
@@ -116,7 +135,27 @@ impl Node {
             }
             _ => {}
         }
+        self.tell_heirs();
         self.look_again();
+    }
+
+    /// Tells those to whom children of this node go that it leaves, a few at a time.
+    fn tell_heirs(&mut self) {
+        let Some(leaving) = self.leaving.as_mut().filter(|leaving| leaving.next_heirs <= self.cx.now) else { return };
+        let scopes = &self.scopes;
+        let heir = |(scope, key): &(ScopeId, ChildKey)| Some((*scope, scopes.get(scope)?.owner(key)?));
+        let heirs: BTreeSet<_> = leaving.handing_over.keys().filter_map(heir).collect();
+        let untold: Vec<_> = heirs.difference(&leaving.heirs_told).take(HEIRS_TOLD_MAX).copied().collect();
+        if untold.is_empty() {
+            leaving.heirs_told.clear();
+            leaving.next_heirs = self.cx.now + HEIR_PATIENCE;
+        }
+        for (scope, heir) in untold {
+            leaving.heirs_told.insert((scope, heir));
+            if let Some(heir) = self.cx.membership.identity_of(heir) {
+                scopes[&scope].tell_of_me(&mut self.cx, heir);
+            }
+        }
     }
 
     /// Whether every member has what this node wrote last; asks those that have not said so, for a bounded time.
