@@ -235,7 +235,7 @@ impl Node {
         if let Some(scope) = self.scopes.values_mut().find(|scope| scope.runs.get(run).is_some()) {
             scope.handle_child(&mut self.cx, run, event);
         }
-        self.look_whether_left();
+        self.look_whether_last();
         self.after_input();
     }
 

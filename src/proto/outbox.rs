@@ -199,13 +199,19 @@ struct Rumour {
     unsent: Option<Dot>,
 }
 
-/// Fresh records that ride on whatever is sent anyway, each so many times, in turn, so that new ones never starve
-/// old ones.
+/// How many rumours are still to be told to the member whose turn it is, in as many packets as that takes: none twice.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Turn {
+    of_members: usize,
+    of_children: usize,
+}
+
+/// Fresh records that ride on whatever is sent anyway, each so many times, those of a kind in turn, so that new ones never
+/// starve old ones.
 #[derive(Debug, Default)]
 pub(crate) struct Gossip {
     /// What members say of themselves goes first: it is little, and all that is done with children waits for it. Behind the
-    /// claims of a bulk, a member of thirty that left with a thousand children was only heard of by and by, within four
-    /// seconds.
+    /// claims of a bulk it would take seconds.
     of_members: VecDeque<Rumour>,
     of_children: VecDeque<Rumour>,
     /// Writes of this node that nobody was told of yet and that replace nothing. Serial numbers are those of a scope.
@@ -290,29 +296,43 @@ impl Gossip {
         self.of_members.is_empty() && self.of_children.is_empty()
     }
 
-    /// Appends as many rumours as fit below `bytes_max`, each preceded by its scope where that changes; how many.
-    pub(crate) fn fill(&mut self, packet: &mut Vec<u8>, bytes_max: usize, scope: &mut Option<ScopeId>) -> usize {
-        let filled = self.fill_from(|gossip| &mut gossip.of_members, packet, bytes_max, scope);
-        filled + self.fill_from(|gossip| &mut gossip.of_children, packet, bytes_max, scope)
+    /// All that there is to be told to one member.
+    pub(crate) fn turn(&self) -> Turn {
+        Turn { of_members: self.of_members.len(), of_children: self.of_children.len() }
+    }
+
+    /// Appends as many rumours of a turn as fit below `bytes_max`; how many. While there are some of children, those of
+    /// members take half of the room at most, so that no number of them holds up everything else.
+    pub(crate) fn fill(&mut self, packet: &mut Vec<u8>, bytes_max: usize, turn: &mut Turn) -> usize {
+        let half = packet.len() + bytes_max.saturating_sub(packet.len()) / 2;
+        let of_members_max = if turn.of_children > 0 { half } else { bytes_max };
+        let mut scope = None;
+        let of_members = (of_members_max, &mut turn.of_members);
+        let of_children = (bytes_max, &mut turn.of_children);
+        self.fill_from(|gossip| &mut gossip.of_members, packet, of_members, &mut scope)
+            + self.fill_from(|gossip| &mut gossip.of_children, packet, of_children, &mut scope)
     }
 
     fn fill_from(
         &mut self,
-        kind: impl Fn(&mut Gossip) -> &mut VecDeque<Rumour>,
+        kind: fn(&mut Gossip) -> &mut VecDeque<Rumour>,
         packet: &mut Vec<u8>,
-        bytes_max: usize,
+        (bytes_max, turn): (usize, &mut usize),
         scope: &mut Option<ScopeId>,
     ) -> usize {
         /// The scope, and what says that a rumour follows.
         const LEAD_BYTES: usize = 9 + 4;
         let mut filled = 0;
-        for _ in 0..kind(self).len() {
-            let Some(mut rumour) = kind(self).pop_front() else { break };
+        while *turn > 0
+            && let Some(mut rumour) = kind(self).pop_front()
+        {
+            *turn -= 1;
             if rumour.unsent.is_some_and(|dot| self.replaced.remove(&(rumour.scope, dot))) {
                 continue;
             }
             if packet.len() + LEAD_BYTES + rumour.bytes.len() > bytes_max {
                 kind(self).push_front(rumour);
+                *turn += 1;
                 break;
             }
             if let Some(dot) = rumour.unsent.take() {
@@ -369,7 +389,8 @@ mod tests {
     /// The messages of one packet, and the bytes of each.
     fn told(gossip: &mut Gossip) -> Vec<(ScopeMessage, Vec<u8>)> {
         let mut packet = Vec::new();
-        gossip.fill(&mut packet, OPEN_BYTES_MAX, &mut None);
+        let mut turn = gossip.turn();
+        gossip.fill(&mut packet, OPEN_BYTES_MAX, &mut turn);
         let (mut rest, mut told) = (&packet[..], Vec::new());
         while let Ok((message, after)) = postcard::take_from_bytes::<Message>(rest) {
             if let Message::Scoped(message) = message {
@@ -421,6 +442,31 @@ mod tests {
         assert!(gossip.add(scope(), put(1), 100, ME));
         let messages: Vec<_> = told(&mut gossip).into_iter().map(|(message, _)| message).collect();
         assert_eq!(messages[..3], [put(1), claim(1), claim(2)]);
+    }
+
+    /// Goal: whoever has its turn is told everything once, in however many packets, and nothing twice, so that as many members
+    /// hear of each rumour as it is told times; and members take no more than half of a packet while claims wait. Method:
+    /// more of both than fit into a packet; those of one turn.
+    #[test]
+    fn nobody_is_told_a_rumour_twice_in_one_turn() {
+        let mut gossip = Gossip::default();
+        let child = ChildKey::new(ChildId::new("a child").expect("an id"));
+        let of = |n| InstanceId::new(n + 1);
+        for n in 1..=60 {
+            let claim = ScopeMessage::DelOwned(OwnedKey::claim(&child, of(n)), Dot { writer: of(n), n });
+            assert!(gossip.add(scope(), claim, 100, ME) && gossip.add(scope(), put(60 * n), 100, ME));
+        }
+        let (mut turn, mut packets, mut all) = (gossip.turn(), 0, 0);
+        while turn.of_members + turn.of_children > 0 {
+            let (mut packet, before) = (Vec::new(), turn);
+            let filled = gossip.fill(&mut packet, OPEN_BYTES_MAX, &mut turn);
+            assert!(filled > 0 && packet.len() <= OPEN_BYTES_MAX);
+            assert!(before.of_children == 0 || turn.of_children < before.of_children);
+            (packets, all) = (packets + 1, all + filled);
+        }
+        assert!(packets > 2 && all == 120, "{packets} packets, {all} rumours");
+        let left = |rumours: &VecDeque<Rumour>| rumours.iter().all(|rumour| rumour.left == rumours[0].left);
+        assert!(left(&gossip.of_members) && left(&gossip.of_children), "each was told as often");
     }
 
     /// Goal: a rumour is known again as long as nothing was forgotten, in its own scope only.

@@ -184,16 +184,18 @@ impl Driver {
                 tokio::task::yield_now().await;
             }
             self.take_waiting();
-            let now = self.clock.now();
+            let mut now = self.clock.now();
             let late = due.filter(|due| *due <= now).map(|due| now.since(due));
             if let Some(late) = late {
                 self.counted.note_wakeup(late);
                 if late >= LATE {
                     self.catch_up(now).await;
+                    now = self.clock.now();
                 }
             }
             self.name_blockers(now, late.unwrap_or_default());
-            self.fire_timers();
+            // By the time that was found not to be late: whoever is stopped right here finds it out in the next turn.
+            self.fire_timers(now);
             self.flush();
             self.streams.reap();
             #[cfg(feature = "metrics")]
@@ -319,8 +321,7 @@ impl Driver {
         BATCH_MAX
     }
 
-    fn fire_timers(&mut self) {
-        let now = self.clock.now();
+    fn fire_timers(&mut self, now: Time) {
         self.tasks.handle_timeout(now);
         while let Some((deadline, request)) = self.waits.first().copied()
             && deadline <= now

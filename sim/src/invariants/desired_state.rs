@@ -322,10 +322,13 @@ fn newcomers_know(facts: &Facts<'_>) -> Result<(), Violation> {
     for (id, entries) in by_child(facts.history) {
         for (place, second) in entries.iter().enumerate().filter(|(_, entry)| entry.made()) {
             let (What::Start(spec), Some(life)) = (second.what, facts.life(second.instance)) else { continue };
-            // Its call may have waited until it had settled, while others wrote.
-            let before =
-                entries.iter().enumerate().filter(|(other, entry)| *other < place || entry.call.called < second.done());
-            let others = before.filter(|(other, entry)| *other != place && entry.may_have_written());
+            // Its call may have waited until it had settled, while others wrote what ends a life.
+            let came_first = |other: usize, entry: &Entry<'_>| {
+                let may_end = entry.instance != second.instance && !matches!(entry.what, What::Start(_));
+                other < place || (may_end && other != place && entry.call.called < second.done())
+            };
+            let before = entries.iter().enumerate().filter(|(other, entry)| came_first(*other, entry));
+            let others = before.filter(|(_, entry)| entry.may_have_written());
             let [first] = others.map(|(_, entry)| entry).collect::<Vec<_>>()[..] else { continue };
             let stays = first.made() && first.done() <= life.from && spec.restart == Restart::Permanent;
             let (from, to) = (first.call.called, second.done());

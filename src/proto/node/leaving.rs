@@ -12,15 +12,17 @@ use crate::proto::shared::Alarm;
 use crate::proto::wire::{Message, Roots};
 use crate::proto::{Epoch, Identity, InstanceId, Output, Reply, RequestId, Rule, ScopeId, Time, Wakeup};
 
-/// How often a leaving node looks how far it is.
+/// How often a leaving node looks how far it is, at most.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// How long it waits for each child that it hands over until it looks again: some ten times what it takes to look.
+const LOOK_INTERVAL_PER_CHILD: Duration = Duration::from_micros(4);
 /// How long after the last stop was ordered a child that has not ended counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
 
-/// How long those to whom the children of this node go have to ask for them until they are told again that it leaves. Gossip
-/// gets around in twice that time, if at all: of 30 members it misses one every other time.
+/// How long after those to whom its children go were told that this node leaves they are told again, as long as their claims
+/// are not heard of: a datagram may be lost. Each time twice as long.
 const HEIR_PATIENCE: Duration = Duration::from_millis(500);
-/// Heirs that are told in one look: each asks for its children at once.
+/// Heirs that are told in one look: each asks for its children at once, and a socket buffer holds some 277 datagrams.
 const HEIRS_TOLD_MAX: usize = 64;
 
 /// How long a node that runs nothing any more waits until every member has what it wrote last. Some round trips and
@@ -35,9 +37,10 @@ pub(super) struct Leaving {
     deadline: Time,
     /// The children that ran here when the leave began, and were not yet seen to run elsewhere.
     handing_over: BTreeMap<(ScopeId, ChildKey), Epoch>,
-    /// Those to whom these go and who were told so, and when the next ones are.
-    heirs_told: BTreeSet<(ScopeId, InstanceId)>,
+    /// Those to whom these go and who are to be told so, when the next ones are, and how long it is waited after the last.
+    heirs: BTreeSet<(InstanceId, ScopeId)>,
     next_heirs: Time,
+    patience: Duration,
     /// When the rest was told to stop, and how long the longest may take.
     stopped: Option<(Time, Duration)>,
     /// When nothing ran here any more, and which members have everything since.
@@ -66,13 +69,13 @@ impl Node {
             scope.settle_dirty(&mut self.cx);
         }
         // In a small cluster everybody has just been told.
-        let patience = if self.cx.is_small() { HEIR_PATIENCE } else { Duration::ZERO };
         self.leaving = Some(Leaving {
             requests: vec![request],
             deadline,
             handing_over,
-            heirs_told: BTreeSet::new(),
-            next_heirs: self.cx.now + patience,
+            heirs: BTreeSet::new(),
+            next_heirs: self.cx.now + if self.cx.is_small() { HEIR_PATIENCE } else { Duration::ZERO },
+            patience: HEIR_PATIENCE,
             stopped: None,
             done: None,
             next_look: None,
@@ -84,9 +87,23 @@ impl Node {
         let now = self.cx.now;
         let Some(leaving) = &mut self.leaving else { return };
         if leaving.next_look.is_none_or(|next| next <= now) {
-            leaving.next_look = Some(now + LOOK_INTERVAL);
-            self.cx.set_timer(LOOK_INTERVAL, Wakeup::Call, Alarm::Leave);
+            let left = u32::try_from(leaving.handing_over.len()).unwrap_or(u32::MAX);
+            let pause =
+                LOOK_INTERVAL_PER_CHILD.saturating_mul(left).min(leaving.deadline.since(now)).max(LOOK_INTERVAL);
+            leaving.next_look = Some(now + pause);
+            self.cx.set_timer(pause, Wakeup::Call, Alarm::Leave);
         }
+    }
+
+    /// A child has ended. Only the last one is looked at at once: a look takes as long as there are children.
+    pub(super) fn look_whether_last(&mut self) {
+        if self.leaving.is_some() && !self.runs_anything() {
+            self.look_whether_left();
+        }
+    }
+
+    fn runs_anything(&self) -> bool {
+        self.scopes.values().any(|scope| scope.children.active() > 0)
     }
 
     /// Nobody waits for this leave any more; it goes on all the same.
@@ -104,17 +121,17 @@ impl Node {
         leaving
             .handing_over
             .retain(|(scope, key), epoch| scopes.get(scope).is_some_and(|scope| !scope.is_handed_over(key, *epoch)));
-        let running: Vec<ChildId> = scopes.values().flat_map(|scope| scope.holding_here()).collect();
-        let is_done = running.is_empty() && (leaving.handing_over.is_empty() || now >= leaving.deadline);
-        if is_done || self.cx.sabotage.lacks(Rule::LeaveWaitsForChildren) {
+        let is_handed_over = leaving.handing_over.is_empty() || now >= leaving.deadline;
+        if (is_handed_over && !self.runs_anything()) || self.cx.sabotage.lacks(Rule::LeaveWaitsForChildren) {
             if self.have_all_been_told() {
                 self.farewell();
             }
             return;
         }
+        let Some(leaving) = &mut self.leaving else { return };
         leaving.done = None;
         let is_over = now >= leaving.deadline
-            || scopes.values().all(|scope| !scope.has_heir() || scope.unfinished().next().is_none());
+            || self.scopes.values().all(|scope| scope.children.active() == 0 || !scope.has_heir());
         match leaving.stopped {
             None if is_over => {
                 let mut longest = Duration::ZERO;
@@ -125,6 +142,7 @@ impl Node {
                 leaving.handing_over.clear();
             }
             Some((since, longest)) if now.since(since) >= longest.saturating_add(STUCK_AFTER) => {
+                let running: Vec<ChildId> = self.scopes.values().flat_map(|scope| scope.holding_here()).collect();
                 tracing::error!(?running, "children have not ended after they were aborted");
                 for request in std::mem::take(&mut leaving.requests) {
                     let children = running.clone();
@@ -141,21 +159,23 @@ impl Node {
 
     /// Tells those to whom children of this node go that it leaves, a few at a time.
     fn tell_heirs(&mut self) {
-        let Some(leaving) = self.leaving.as_mut().filter(|leaving| leaving.next_heirs <= self.cx.now) else { return };
-        let scopes = &self.scopes;
-        let heir = |(scope, key): &(ScopeId, ChildKey)| Some((*scope, scopes.get(scope)?.owner(key)?));
-        let heirs: BTreeSet<_> = leaving.handing_over.keys().filter_map(heir).collect();
-        let untold: Vec<_> = heirs.difference(&leaving.heirs_told).take(HEIRS_TOLD_MAX).copied().collect();
-        if untold.is_empty() {
-            leaving.heirs_told.clear();
-            leaving.next_heirs = self.cx.now + HEIR_PATIENCE;
-        }
-        for (scope, heir) in untold {
-            leaving.heirs_told.insert((scope, heir));
-            if let Some(heir) = self.cx.membership.identity_of(heir) {
-                scopes[&scope].tell_of_me(&mut self.cx, heir);
+        let now = self.cx.now;
+        let Some(leaving) = self.leaving.as_mut().filter(|leaving| leaving.next_heirs <= now) else { return };
+        if leaving.heirs.is_empty() {
+            for (scope, key) in leaving.handing_over.keys() {
+                let heir = self.scopes.get(scope).and_then(|scope| scope.owner(key));
+                leaving.heirs.extend(heir.map(|heir| (heir, *scope)));
             }
         }
+        for _ in 0..HEIRS_TOLD_MAX {
+            let Some((heir, scope)) = leaving.heirs.pop_first() else { break };
+            if let (Some(heir), Some(scope)) = (self.cx.membership.identity_of(heir), self.scopes.get(&scope)) {
+                scope.tell_of_me(&mut self.cx, heir);
+            }
+        }
+        let is_round_over = leaving.heirs.is_empty();
+        leaving.next_heirs = now + if is_round_over { leaving.patience } else { LOOK_INTERVAL };
+        leaving.patience *= 1 + u32::from(is_round_over);
     }
 
     /// Whether every member has what this node wrote last; asks those that have not said so, for a bounded time.

@@ -6,7 +6,7 @@ use super::Node;
 use super::tables::Acquaintances;
 use crate::info::{Event, RefusalReason};
 use crate::proto::membership::RECENT_MAX;
-use crate::proto::outbox::{Batch, encode, encode_sender};
+use crate::proto::outbox::{Batch, Turn, encode, encode_sender};
 use crate::proto::packet::{DATAGRAM_BYTES_MAX, OPEN_BYTES_MAX, Packet, Place, Refused};
 use crate::proto::shared::{Alarm, Shared};
 use crate::proto::traffic::Topic;
@@ -261,18 +261,14 @@ impl Node {
         let me = self.cx.me();
         let mut packet = Vec::with_capacity(DATAGRAM_BYTES_MAX);
         for member in self.cx.membership.sample(GOSSIP_FANOUT) {
-            let mut untold = self.cx.gossip.len();
+            let mut turn = self.cx.gossip.turn();
             for _ in 0..GOSSIP_PACKETS_MAX {
                 self.cx.codec.begin(&mut packet, &[]);
                 encode_sender(&mut packet, me);
-                let filled = self.fill_rumours(&mut packet);
-                if filled > 0 {
-                    self.transmits.push(&mut self.cx.codec, member.addr, &packet);
-                }
-                untold = untold.saturating_sub(filled);
-                if filled == 0 || untold == 0 {
+                if self.fill_rumours(&mut packet, &mut turn) == 0 {
                     break;
                 }
+                self.transmits.push(&mut self.cx.codec, member.addr, &packet);
             }
         }
         if !self.cx.gossip.is_empty() && self.cx.size() > 1 {
@@ -335,13 +331,14 @@ impl Node {
         if !roots.is_empty() {
             self.cx.stats.encode(packet, &Message::Roots(roots));
         }
-        self.fill_rumours(packet);
+        let mut turn = self.cx.gossip.turn();
+        self.fill_rumours(packet, &mut turn);
     }
 
-    /// Appends as many rumours as fit; how many.
-    fn fill_rumours(&mut self, packet: &mut Vec<u8>) -> usize {
+    /// Appends as many rumours of a turn as fit; how many.
+    fn fill_rumours(&mut self, packet: &mut Vec<u8>, turn: &mut Turn) -> usize {
         let start = packet.len();
-        let filled = self.cx.gossip.fill(packet, OPEN_BYTES_MAX, &mut None);
+        let filled = self.cx.gossip.fill(packet, OPEN_BYTES_MAX, turn);
         self.cx.stats.note_sent(Topic::Record, filled, packet.len() - start);
         filled
     }

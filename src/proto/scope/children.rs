@@ -200,6 +200,12 @@ impl Children {
         self.counts[doing as usize]
     }
 
+    /// Of how many children something runs here, or will.
+    pub(crate) fn active(&self) -> usize {
+        let inactive = self.count(Doing::Nothing) + self.count(Doing::Waiting);
+        self.counts.iter().sum::<usize>() - inactive
+    }
+
     /// How many children are in no stable state.
     pub(crate) fn unstable_len(&self) -> usize {
         let stable = self.count(Doing::Nothing) + self.count(Doing::Running);
