@@ -605,7 +605,8 @@ impl Scope {
     /// Looks at the next children; each that is not as it should be is a bug, counted and put right. Costs the same at any
     /// number of children and members, and nothing but one walk for those that are fine. They are taken as they lie in
     /// memory, in which an idle node finds nothing cached: in the order of their hashes each costs ten times as much. One
-    /// that takes the place of another, which went, may wait for the next round.
+    /// that takes the place of another, which went, may wait for the next round, which begins when no new ones come faster
+    /// than it gets on.
     fn audit(&mut self, cx: &mut Shared) {
         let count = (AUDIT_SCORES_PER_SYNC / self.members.len().max(1)).clamp(1, AUDIT_PER_SYNC);
         let (wrong, looked_at) = self.look_at(self.audited, count);
