@@ -18,6 +18,10 @@ use crate::journal::{Entry, What};
 /// met again.
 const MEETING: Duration = Duration::from_secs(2);
 
+/// A process that is killed so soon after it started a child, until it was found to be gone, may have told nobody of it. Epochs
+/// rise along failovers whose claims were seen; who takes over from it counts on from what it has heard of.
+const UNTOLD_MAX: Duration = Duration::from_millis(50);
+
 /// What happened to a cluster of processes.
 #[derive(Debug)]
 pub(crate) struct Record {
@@ -168,7 +172,8 @@ impl Record {
         let mut last: BTreeMap<&ChildId, &Run> = BTreeMap::new();
         for run in journal.runs() {
             let before = last.insert(&run.id, run);
-            let is_excused = |before: &Run| self.were_touched([before.node, run.node], before.began, run.began);
+            let is_excused =
+                |before: &Run| self.were_touched([before.node, run.node], before.began, run.began) || is_untold(before);
             if let Some(before) = before.filter(|before| before.epoch >= run.epoch && !is_excused(before)) {
                 broken.push(format!("{} ran as {} after {}", run.id, run.epoch, before.epoch));
             }
@@ -199,6 +204,11 @@ impl Record {
     pub(crate) fn history(&self) -> &History {
         &self.history
     }
+}
+
+/// Whether a run was over before its process can be relied on to have told anybody of it.
+fn is_untold(run: &Run) -> bool {
+    run.ending == Some(Ending::Killed) && run.ended.is_some_and(|ended| ended.since(run.began) < UNTOLD_MAX)
 }
 
 fn scope() -> ScopeId {
