@@ -19,7 +19,7 @@ use crate::journal::{Entry, What};
 const MEETING: Duration = Duration::from_secs(2);
 
 /// A process that is killed so soon after it started a child, until it was found to be gone, may have told nobody of it. Epochs
-/// rise along failovers whose claims were seen; who takes over from it counts on from what it has heard of.
+/// rise along failovers whose claims were seen; who takes over from it counts on from what it has heard of, to the same number.
 const UNTOLD_MAX: Duration = Duration::from_millis(50);
 
 /// What happened to a cluster of processes.
@@ -172,8 +172,10 @@ impl Record {
         let mut last: BTreeMap<&ChildId, &Run> = BTreeMap::new();
         for run in journal.runs() {
             let before = last.insert(&run.id, run);
-            let is_excused =
-                |before: &Run| self.were_touched([before.node, run.node], before.began, run.began) || is_untold(before);
+            let is_excused = |before: &Run| {
+                let is_counted_anew = before.epoch == run.epoch && is_untold(before);
+                is_counted_anew || self.were_touched([before.node, run.node], before.began, run.began)
+            };
             if let Some(before) = before.filter(|before| before.epoch >= run.epoch && !is_excused(before)) {
                 broken.push(format!("{} ran as {} after {}", run.id, run.epoch, before.epoch));
             }
