@@ -31,10 +31,17 @@ pub struct ChildInfo {
 }
 
 impl ChildInfo {
-    /// Puts a listing in the order of its ids. Their beginnings lie side by side and nearly always decide; the ids
-    /// themselves are all over the memory.
-    pub(crate) fn sort(listing: &mut [ChildInfo]) {
+    /// Puts a listing in the order of its ids; of two with one id the later one stays. Their beginnings lie side by side
+    /// and nearly always decide; the ids themselves are all over the memory.
+    pub(crate) fn sort(listing: &mut Vec<ChildInfo>) {
         listing.sort_by_cached_key(|child| (child.id.prefix(), child.id.clone()));
+        listing.dedup_by(|later, earlier| {
+            let is_same = later.id == earlier.id;
+            if is_same {
+                std::mem::swap(later, earlier);
+            }
+            is_same
+        });
     }
 }
 
@@ -374,4 +381,30 @@ pub enum Event {
     },
     /// Somebody used a serial number of this instance: two processes share an instance id, or state is corrupt.
     SerialConflict,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a listing is in the order of ids and has each once, with what was read last. Method: ids that differ early,
+    /// late or not at all.
+    #[test]
+    fn a_sorted_listing_has_each_child_once() {
+        let listed = |id: &str, restarts| ChildInfo {
+            id: ChildId::new(id).unwrap(),
+            kind: Kind::new("kind").unwrap(),
+            node: None,
+            state: ChildState::Pending,
+            epoch: Epoch::default(),
+            since: None,
+            restarts,
+            last_error: None,
+        };
+        let long = "a-child-with-a-long-id-1";
+        let mut listing = vec![listed("b", 0), listed(long, 1), listed("b", 2), listed("a", 3), listed("b", 4)];
+        ChildInfo::sort(&mut listing);
+        let read: Vec<_> = listing.iter().map(|child| (child.id.to_string(), child.restarts)).collect();
+        assert_eq!(read, [("a".into(), 3), (long.into(), 1), ("b".into(), 4)]);
+    }
 }

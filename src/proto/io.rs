@@ -188,10 +188,10 @@ pub enum Reply {
 /// A part of a listing.
 #[derive(Clone, Debug)]
 pub struct Page {
-    /// Children in the order of their keys, which is not that of their ids.
+    /// Children in no particular order.
     pub children: Vec<ChildInfo>,
-    /// After which one the next part begins; `None` at the end.
-    pub next: Option<ChildId>,
+    /// Where the next part ends; `None` if this was the last one.
+    pub next: Option<usize>,
 }
 
 /// A datagram to send, borrowed from the state machine's buffer.

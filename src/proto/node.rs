@@ -154,6 +154,7 @@ impl Node {
             questions: Questions::new(birth.instance, birth.fanout),
             gossip: Gossip::default(),
             gossip_set: false,
+            gossip_full: None,
             outputs: VecDeque::new(),
             timers: Timers::default(),
             stats: Stats::default(),
@@ -378,11 +379,12 @@ impl Node {
         Some(self.open_scope(scope)?.locate(&ChildKey::new(id.clone())))
     }
 
-    /// The part of a listing that follows a child, for which `max` children are looked at; `None` as for
-    /// [`whereis`](Self::whereis). All parts together are no snapshot: a child that comes or goes meanwhile is in them
-    /// or not, every other one once.
-    pub fn page(&self, scope: ScopeId, which: Which, after: Option<&ChildId>, max: usize) -> Option<Page> {
-        Some(self.open_scope(scope)?.page(which, after, max))
+    /// A part of a listing, for which `max` children are looked at: the first one if `end` is `None`, or the one that
+    /// [`Page::next`] of the one before led to; `None` as for [`whereis`](Self::whereis). All parts together are no
+    /// snapshot: a child that comes or goes meanwhile is in them or not, every other one is. Where children go meanwhile,
+    /// others may be in two parts; what the later one says is younger.
+    pub fn page(&self, scope: ScopeId, which: Which, end: Option<usize>, max: usize) -> Option<Page> {
+        Some(self.open_scope(scope)?.page(which, end, max))
     }
 
     /// A scope that answers at once.

@@ -140,13 +140,13 @@ impl Supervisor {
     /// [`Unavailable::NodeGone`] if the node has left.
     pub async fn which_children(&self, which: Which) -> Result<Vec<ChildInfo>, Unavailable> {
         let mut children = Vec::new();
-        let mut after = None;
+        let mut end = None;
         loop {
-            let Some(page) = self.page(which, after.take()).await? else { return self.list_at_once(which).await };
+            let Some(page) = self.page(which, end).await? else { return self.list_at_once(which).await };
             children.extend(page.children);
-            match page.next {
-                Some(id) => after = Some(id),
-                None => break,
+            end = page.next;
+            if end.is_none() {
+                break;
             }
             // A listing takes its caller's thread for as long as many other tasks need together.
             tokio::task::yield_now().await;
@@ -156,12 +156,12 @@ impl Supervisor {
     }
 
     /// A part of a listing; `None` before the scope has settled.
-    async fn page(&self, which: Which, after: Option<ChildId>) -> Result<Option<Page>, Unavailable> {
+    async fn page(&self, which: Which, end: Option<usize>) -> Result<Option<Page>, Unavailable> {
         let Inner { node, scope, .. } = &*self.inner;
         let scope = *scope;
-        match node.peek(|node| node.page(scope, which, after.as_ref(), PEEKED_MAX)) {
+        match node.peek(|node| node.page(scope, which, end, PEEKED_MAX)) {
             Some(page) => Ok(page),
-            None => node.read(move |node| node.page(scope, which, after.as_ref(), READ_MAX)).await,
+            None => node.read(move |node| node.page(scope, which, end, READ_MAX)).await,
         }
     }
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
-use haulout::proto::Reply;
+use haulout::proto::{Fanout, Reply};
 use haulout::{ChildState, Event, MemberInfo, Outcome, WaitError, Which};
-use haulout_sim::{Cluster, NodeIdx, Plan, Range};
+use haulout_sim::{Cluster, NodeIdx, Options, Plan, Range};
 
 use crate::support::*;
 
@@ -61,6 +61,64 @@ fn which_children_local_lists_what_the_node_runs() {
         listed += local.len();
     }
     assert_eq!(listed, all.len());
+}
+
+/// Goal: a listing that is read in parts lacks no child that was there all the time, whatever comes and goes between two
+/// parts, and has none that had gone before. Method: parts of ten; between any two a child of the first, the middle or the
+/// last in memory goes, and sometimes another one comes.
+#[test]
+fn a_listing_in_parts_lacks_nobody() {
+    let mut cluster = cluster(5, 1);
+    let all = start_many(&mut cluster, 200);
+    terminate(&mut cluster, A, &all[100]);
+    cluster.run_for(secs(1));
+    let (mut listed, mut gone, mut end, mut parts) = (Vec::new(), BTreeSet::from([all[100].clone()]), None, 0);
+    loop {
+        let node = cluster.node(A).expect("it is up");
+        let page = node.page(cluster.scope(), Which::Global, end, 10).expect("it has settled");
+        assert!(page.children.len() <= 10);
+        listed.extend(page.children.iter().map(|child| child.id.to_string()));
+        parts += 1;
+        end = page.next;
+        if end.is_none() {
+            break;
+        }
+        let goes = &all[[parts, 100 + parts, 199 - parts][parts % 3]];
+        terminate(&mut cluster, A, goes);
+        gone.insert(goes.clone());
+        if parts % 4 == 0 {
+            start(&mut cluster, A, spec(&format!("newcomer-{parts}")));
+        }
+        // Until the one is really gone.
+        cluster.run_for(secs(1));
+    }
+    assert!(parts >= 18, "{parts} parts");
+    let lacks: Vec<_> = all.iter().filter(|child| !gone.contains(*child) && !listed.contains(child)).collect();
+    assert!(lacks.is_empty(), "{lacks:?}");
+    assert!(!listed.contains(&all[100]));
+}
+
+/// Goal: where more moves at once than gossip has room for, listings agree a few comparisons later, not a few
+/// `sync_interval`s. Method: ten nodes that take themselves for many, of which four die with 2,800 children; from when all
+/// run again until all states are equal.
+#[test]
+fn listings_agree_soon_after_more_moves_than_gossip_has_room_for() {
+    const CHILDREN: usize = 7_000;
+    let mut cluster = cluster_with(Options { fanout: Fanout::at_most(1), ..Options::seeded(1) }, 10);
+    for number in 0..CHILDREN {
+        let _ = cluster.start(NodeIdx(number % 10), spec(&format!("child-{number}")));
+    }
+    let all_run = |cluster: &Cluster| cluster.journal().alive().filter(|run| run.is_running()).count() == CHILDREN;
+    let all_equal = |cluster: &Cluster| {
+        let root = |node| cluster.node(node).expect("it is up").root(cluster.scope());
+        cluster.up().into_iter().map(root).collect::<BTreeSet<_>>().len() == 1
+    };
+    cluster.expect(REST, "all run, and everybody knows", |cluster| all_run(cluster) && all_equal(cluster));
+    let dropped = cluster.total_stats().gossip_dropped;
+    (0..4).for_each(|node| cluster.crash(NodeIdx(node)));
+    cluster.expect(secs(3), "all run again", |cluster| all_run(cluster));
+    cluster.expect(secs(3), "states are equal", |cluster| all_equal(cluster));
+    assert!(cluster.total_stats().gossip_dropped > dropped, "gossip had room for everything");
 }
 
 /// Goal: `whereis` says where a child runs, and nothing where it does not.

@@ -293,17 +293,17 @@ impl Children {
         keys.into_iter().filter_map(|key| self.owned(&key).cloned().map(|record| (key, record))).collect()
     }
 
+    /// Of how many children something is known.
+    pub(crate) fn known(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Every child of which something is known, in an order that depends on what was known before, and on nothing else.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&ChildKey, &Entry)> {
         self.entries.entries()
     }
 
-    /// The same in the order of their hashes, from a key on, which need not be there.
-    pub(crate) fn from(&self, key: &ChildKey) -> impl Iterator<Item = (&ChildKey, &Entry)> + use<'_> {
-        self.entries.from(key)
-    }
-
-    /// As [`iter`](Self::iter), without the first ones.
+    /// The same without the first ones.
     pub(crate) fn iter_from(&self, first: usize) -> impl Iterator<Item = (&ChildKey, &Entry)> {
         self.entries.entries_from(first)
     }

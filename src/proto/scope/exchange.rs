@@ -28,6 +28,11 @@ const PULL_INTERVAL: Duration = Duration::from_secs(1);
 const NEWS_PULL_INTERVAL: Duration = Duration::from_secs(5);
 /// As long as a node has no more rumours than these to pass on, which takes it some three seconds.
 const NEWS_MAX: usize = 256;
+/// The same after gossip had no room for something, which only comparisons tell of then. No shorter, as it is by the roots
+/// on SWIM's packets that nodes learn whom to compare with, of which some four come in a second.
+const LACKING_PULL_INTERVAL: Duration = Duration::from_millis(250);
+/// For so long: each comparison brings together what two nodes know, so that even a thousand members need ten of them.
+const LACKING_MAX: Duration = Duration::from_secs(5);
 /// A node that was declared down compares states with everybody for at most so long before it restarts children again:
 /// a member that can't be reached by streams must not hold them up for ever.
 const RESYNC_MAX: Duration = Duration::from_secs(5);
@@ -232,12 +237,17 @@ impl Scope {
         if self.exchanges.compared.0 != mine {
             self.exchanges.compared = (mine, now);
         }
+        let is_lacking = cx.gossip_full.is_some_and(|full| now.since(full) < LACKING_MAX);
         // A bulk does not fit into the gossip, and has to be compared.
         let is_on_its_way = now.since(self.exchanges.compared.1) < DIFFER_MIN && cx.gossip.len() < NEWS_MAX;
         // What a member that has just come, or come back, knew before is on its way to nobody.
         let is_new = cx.peers.get(&from.instance).is_some_and(|peer| now.since(peer.up_since) < 2 * PULL_INTERVAL);
         let waits = is_on_its_way && !is_new && !cx.is_small();
-        let interval = if waits { NEWS_PULL_INTERVAL } else { PULL_INTERVAL };
+        let interval = match (is_lacking, waits) {
+            (true, _) => LACKING_PULL_INTERVAL,
+            (false, true) => NEWS_PULL_INTERVAL,
+            (false, false) => PULL_INTERVAL,
+        };
         let has_rested = self.exchanges.last_pull.is_none_or(|last| now.since(last) >= interval);
         if root == mine {
             self.exchanges.differing.remove(&from.instance);
@@ -248,7 +258,7 @@ impl Scope {
         }
         let since = *self.exchanges.differing.entry(from.instance).or_insert(now);
         let is_first = is_new && since == now && (has_rested || cx.is_small());
-        if is_last || is_first || (has_rested && now.since(since) >= DIFFER_MIN) {
+        if is_last || is_first || (has_rested && (is_lacking || now.since(since) >= DIFFER_MIN)) {
             self.pull_soon(cx, from.instance);
         }
     }

@@ -4,9 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use super::Scope;
 use super::children::Entry;
-use crate::child::ChildId;
 use crate::info::{ChildInfo, ChildState, Location, Which};
-use crate::proto::group::{ChildKey, Claim, ClaimState, Key};
+use crate::proto::group::{ChildKey, Claim, ClaimState};
 use crate::proto::shared::Shared;
 use crate::proto::supervision::Local;
 use crate::proto::{Dot, Epoch, InstanceId, Page, Reply};
@@ -41,14 +40,13 @@ impl Scope {
         children
     }
 
-    /// The next part of a listing: `max` children are looked at, those that follow `after` in the order of their keys.
-    pub(crate) fn page(&self, which: Which, after: Option<&ChildId>, max: usize) -> Page {
-        let after = after.cloned().map(ChildKey::new);
-        let first = after.clone().unwrap_or_else(|| ChildKey::first_at(0));
-        let beyond = self.children.from(&first).skip_while(|(key, _)| Some(*key) == after.as_ref());
-        let row: Vec<_> = beyond.take(max).collect();
-        let last = row.last().filter(|_| row.len() == max);
-        let next = last.map(|(key, _)| key.id().clone());
+    /// A part of a listing: of `max` children as they lie in memory, before `end`. From the last to the first, because
+    /// whenever one goes, the last takes its place: it is listed by then, or lies where it will be.
+    pub(crate) fn page(&self, which: Which, end: Option<usize>, max: usize) -> Page {
+        let end = end.unwrap_or(usize::MAX).min(self.children.known());
+        let first = end.saturating_sub(max);
+        let row: Vec<_> = self.children.iter_from(first).take(end - first).collect();
+        let next = Some(first).filter(|&first| first > 0);
         let children = match which {
             Which::Global => self.infos(&row),
             Which::Local => {
