@@ -33,15 +33,18 @@ pub struct ChildInfo {
 impl ChildInfo {
     /// Puts a listing in the order of its ids; of two with one id the later one stays. Their beginnings lie side by side
     /// and nearly always decide; the ids themselves are all over the memory.
-    pub(crate) fn sort(listing: &mut Vec<ChildInfo>) {
-        listing.sort_by_cached_key(|child| (child.id.prefix(), child.id.clone()));
-        listing.dedup_by(|later, earlier| {
-            let is_same = later.id == earlier.id;
-            if is_same {
-                std::mem::swap(later, earlier);
-            }
-            is_same
+    pub(crate) fn sorted(listing: Vec<ChildInfo>) -> Vec<ChildInfo> {
+        let mut order: Vec<(u128, usize)> =
+            listing.iter().enumerate().map(|(place, child)| (child.id.prefix(), place)).collect();
+        order.sort_unstable_by(|(one, at), (other, other_at)| {
+            one.cmp(other).then_with(|| listing[*at].id.cmp(&listing[*other_at].id)).then_with(|| other_at.cmp(at))
         });
+        order.dedup_by(|(_, earlier), (_, later)| listing[*earlier].id == listing[*later].id);
+        // Each is moved once, not changed for another one again and again.
+        let mut listing: Vec<Option<ChildInfo>> = listing.into_iter().map(Some).collect();
+        let mut sorted = Vec::with_capacity(order.len());
+        sorted.extend(order.into_iter().filter_map(|(_, place)| listing[place].take()));
+        sorted
     }
 }
 
@@ -402,9 +405,9 @@ mod tests {
             last_error: None,
         };
         let long = "a-child-with-a-long-id-1";
-        let mut listing = vec![listed("b", 0), listed(long, 1), listed("b", 2), listed("a", 3), listed("b", 4)];
-        ChildInfo::sort(&mut listing);
-        let read: Vec<_> = listing.iter().map(|child| (child.id.to_string(), child.restarts)).collect();
+        let listing = vec![listed("b", 0), listed(long, 1), listed("b", 2), listed("a", 3), listed("b", 4)];
+        let read: Vec<_> =
+            ChildInfo::sorted(listing).iter().map(|child| (child.id.to_string(), child.restarts)).collect();
         assert_eq!(read, [("a".into(), 3), (long.into(), 1), ("b".into(), 4)]);
     }
 }

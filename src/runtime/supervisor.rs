@@ -143,6 +143,9 @@ impl Supervisor {
         let mut end = None;
         loop {
             let Some(page) = self.page(which, end).await? else { return self.list_at_once(which).await };
+            if children.is_empty() && which == Which::Global {
+                children.reserve(page.children.len() + page.next.unwrap_or_default());
+            }
             children.extend(page.children);
             end = page.next;
             if end.is_none() {
@@ -151,8 +154,7 @@ impl Supervisor {
             // A listing takes its caller's thread for as long as many other tasks need together.
             tokio::task::yield_now().await;
         }
-        ChildInfo::sort(&mut children);
-        Ok(children)
+        Ok(ChildInfo::sorted(children))
     }
 
     /// A part of a listing; `None` before the scope has settled.

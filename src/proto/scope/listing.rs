@@ -35,9 +35,7 @@ fn read(bytes: &[u8]) {
 impl Scope {
     /// The children that a user asked for, ordered by id.
     pub(super) fn list(&self, which: Which) -> Vec<ChildInfo> {
-        let mut children = self.page(which, None, usize::MAX).children;
-        ChildInfo::sort(&mut children);
-        children
+        ChildInfo::sorted(self.page(which, None, usize::MAX).children)
     }
 
     /// A part of a listing: of `max` children as they lie in memory, before `end`. From the last to the first, because
