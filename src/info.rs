@@ -39,7 +39,7 @@ impl ChildInfo {
         order.sort_unstable_by(|(one, at), (other, other_at)| {
             one.cmp(other).then_with(|| listing[*at].id.cmp(&listing[*other_at].id)).then_with(|| other_at.cmp(at))
         });
-        order.dedup_by(|(_, earlier), (_, later)| listing[*earlier].id == listing[*later].id);
+        order.dedup_by(|(one, earlier), (other, later)| one == other && listing[*earlier].id == listing[*later].id);
         // Each is moved once, not changed for another one again and again.
         let mut listing: Vec<Option<ChildInfo>> = listing.into_iter().map(Some).collect();
         let mut sorted = Vec::with_capacity(order.len());

@@ -367,13 +367,13 @@ impl Lone {
     /// A while later nothing has got stuck: every child is listed once.
     pub fn finish(mut self) {
         self.take(Step::Wait(2_500));
-        let (mut ids, mut after) = (BTreeSet::new(), None);
-        while let Some(page) = self.node.page(self.scope, Which::Global, after.as_ref(), 3) {
+        let (mut ids, mut end) = (BTreeSet::new(), None);
+        while let Some(page) = self.node.page(self.scope, Which::Global, end, 3) {
             for child in page.children {
                 assert!(ids.insert(child.id.clone()), "{:?} is listed twice", child.id);
             }
-            after = page.next;
-            if after.is_none() {
+            end = page.next;
+            if end.is_none() {
                 return;
             }
         }

@@ -291,6 +291,11 @@ impl Gossip {
         self.heard.clear();
     }
 
+    /// Whether there is no room for another rumour of some kind.
+    pub(crate) fn is_full(&self) -> bool {
+        self.of_members.len().max(self.of_children.len()) >= RUMOURS_OF_A_KIND_MAX
+    }
+
     /// Whether nothing is on its way.
     pub(crate) fn is_empty(&self) -> bool {
         self.of_members.is_empty() && self.of_children.is_empty()

@@ -140,7 +140,7 @@ pub(crate) struct Shared {
     pub(crate) questions: Questions,
     pub(crate) gossip: Gossip,
     pub(crate) gossip_set: bool,
-    /// When gossip had no room for something last.
+    /// When something was not passed on last because too much else was.
     pub(crate) gossip_full: Option<Time>,
     pub(crate) outputs: VecDeque<Output>,
     pub(crate) timers: Timers<Alarm>,
@@ -280,7 +280,9 @@ impl Shared {
         }
         if !self.gossip.add(scope, message, members, self.me().instance) {
             self.stats.gossip_dropped += 1;
-            self.gossip_full = Some(self.now);
+            if self.gossip.is_full() {
+                self.gossip_full = Some(self.now);
+            }
         } else if !self.gossip_set {
             self.gossip_set = true;
             self.set_timer(self.config.profile.gossip_interval(), Wakeup::Gossip, Alarm::Gossip);

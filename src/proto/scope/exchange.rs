@@ -19,17 +19,19 @@ use crate::proto::{Dot, Identity, InstanceId, Rule, Site, Time, Wakeup};
 
 /// A pull that makes no progress for so long is given up.
 const PULL_TIMEOUT: Duration = Duration::from_secs(3);
-/// The same peer's root has to differ for so long before it is looked at: a change that is just spreading is none.
+/// The same peer's root has to differ for so long before it is looked at, unless gossip has no room: a change that is just
+/// spreading is none.
 const DIFFER_MIN: Duration = Duration::from_millis(500);
-/// At most one pull per this time, unless a member came or came back.
+/// At most one pull per this time, unless a member came or came back, or gossip has no room.
 const PULL_INTERVAL: Duration = Duration::from_secs(1);
 /// The same while news keep coming: two nodes that hear of them one after the other nearly always differ, and what is
 /// on its way to both need not be compared. It is no longer than this, as something else may be missing.
 const NEWS_PULL_INTERVAL: Duration = Duration::from_secs(5);
 /// As long as a node has no more rumours than these to pass on, which takes it some three seconds.
 const NEWS_MAX: usize = 256;
-/// The same after gossip had no room for something, which only comparisons tell of then. No shorter, as it is by the roots
-/// on SWIM's packets that nodes learn whom to compare with, of which some four come in a second.
+/// The same after gossip had no room for something, as in a bulk or a failover it then has none anywhere, and only comparisons
+/// tell of the rest: with the first that has another root. No shorter, as it is by the roots on SWIM's packets that nodes
+/// learn whom to compare with, of which some four come in a second.
 const LACKING_PULL_INTERVAL: Duration = Duration::from_millis(250);
 /// For so long: each comparison brings together what two nodes know, so that even a thousand members need ten of them.
 const LACKING_MAX: Duration = Duration::from_secs(5);
@@ -237,7 +239,8 @@ impl Scope {
         if self.exchanges.compared.0 != mine {
             self.exchanges.compared = (mine, now);
         }
-        let is_lacking = cx.gossip_full.is_some_and(|full| now.since(full) < LACKING_MAX);
+        let was_full = cx.gossip_full.is_some_and(|full| now.since(full) < LACKING_MAX);
+        let is_lacking = was_full && !cx.is_small() && self.exchanges.pull.is_none();
         // A bulk does not fit into the gossip, and has to be compared.
         let is_on_its_way = now.since(self.exchanges.compared.1) < DIFFER_MIN && cx.gossip.len() < NEWS_MAX;
         // What a member that has just come, or come back, knew before is on its way to nobody.
